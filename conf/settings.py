@@ -1,0 +1,152 @@
+"""The project's settings, for development and for the demo; everything that differs comes from the environment.
+
+DJANGO_DEBUG, DJANGO_SECRET_KEY or DJANGO_SECRET_KEY_FILE, DJANGO_ALLOWED_HOSTS, DATABASE_URL, SCHEDULER_ROOT,
+SENDFILE_BACKEND: see docs/settings.md.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VAR = Path(os.environ.get("SCHEDULER_VAR", BASE_DIR / "var"))
+
+
+def _secret_key() -> str:
+    """From DJANGO_SECRET_KEY, or a file that is made (0600) when it is missing."""
+    if key := os.environ.get("DJANGO_SECRET_KEY"):
+        return key
+    file = Path(os.environ.get("DJANGO_SECRET_KEY_FILE", VAR / "secret_key"))
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            pass
+        else:
+            with os.fdopen(descriptor, "w") as out:
+                out.write(secrets.token_urlsafe(60))
+        key = file.read_text().strip()
+    except OSError as error:
+        raise ImproperlyConfigured(
+            f"The secret key cannot be kept in {file} ({error.strerror}). Make its folder writable, or set DJANGO_SECRET_KEY."
+        ) from error
+    if not key:
+        raise ImproperlyConfigured(f"The secret key file {file} is empty. Delete it, and a new one is made.")
+    return key
+
+
+SECRET_KEY = _secret_key()
+DEBUG = os.environ.get("DJANGO_DEBUG", "") == "1"
+ALLOWED_HOSTS = [host for host in os.environ.get("DJANGO_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]").split(",") if host]
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "guardian",
+    "scheduler",
+    "demo",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "conf.urls"
+WSGI_APPLICATION = "conf.wsgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "conf" / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+DATABASES: dict[str, Any] = {
+    "default": dj_database_url.config(default=f"sqlite:///{VAR / 'db.sqlite3'}", conn_health_checks=True)
+}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    # A deferred transaction that reads and then writes fails with "database is locked" beside other writers.
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    }
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+AUTHENTICATION_BACKENDS = [
+    "django.contrib.auth.backends.ModelBackend",
+    "guardian.backends.ObjectPermissionBackend",
+]
+ANONYMOUS_USER_NAME = None  # guardian: no user row for anonymous visitors
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "home"
+LOGOUT_REDIRECT_URL = "home"
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = os.environ.get("DJANGO_TIME_ZONE", "UTC")
+USE_I18N = True
+USE_TZ = True
+
+STATIC_URL = "/static/"
+STATIC_ROOT = VAR / "static"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+SCHEDULER: dict[str, Any] = {
+    "ROOT": Path(os.environ.get("SCHEDULER_ROOT", VAR / "scheduler")),
+    "PROGRAM_ROOTS": {"sample_tasks": BASE_DIR / "sample_tasks"},
+    # What this file reads: a task that uses the site's models needs the same values.
+    "DJANGO_ENVIRONMENT": [
+        "DATABASE_URL",
+        "DJANGO_ALLOWED_HOSTS",
+        "DJANGO_DEBUG",
+        "DJANGO_SECRET_KEY",
+        "DJANGO_SECRET_KEY_FILE",
+        "DJANGO_TIME_ZONE",
+        "SCHEDULER_ROOT",
+        "SCHEDULER_VAR",
+    ],
+}
+
+# django-sendfile2. Without nginx the files are streamed by a small backend of the scheduler's own.
+SENDFILE_BACKEND = os.environ.get("SENDFILE_BACKEND", "scheduler.sendfile")
+SENDFILE_ROOT = SCHEDULER["ROOT"] / "store"
+SENDFILE_URL = "/protected/"
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "loggers": {"scheduler": {"handlers": ["console"], "level": "INFO"}},
+}

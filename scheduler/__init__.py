@@ -1,0 +1,3 @@
+"""Define, schedule, watch and stop tasks from the Django admin."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,101 @@
+"""The one reader of ``settings.SCHEDULER``.
+
+Every key is optional except ``ROOT`` and ``PROGRAM_ROOTS``; ``docs/settings.md`` describes them all, and a test fails
+when one is missing there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping  # noqa: TC003  (read by dataclasses.fields at run time)
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+
+ENVIRONMENT_ALLOWED = ("PATH", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "HOME", "USER", "LOGNAME", "TMPDIR")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulerSettings:
+    """``settings.SCHEDULER``, checked, with its defaults."""
+
+    root: Path
+    """The scheduler's own folder on a local disk: run folders, wake-up sockets and (by default) the store."""
+    program_roots: Mapping[str, Path]
+    """Name -> folder. Only programs below these folders can be run."""
+    store: Path
+    """The folder of collected outputs and logs, which the web server's user may read. Default: ROOT/store."""
+    store_group: str = ""
+    """The Unix group that may read the store; empty: the poller's own group."""
+    capacity: int = 4
+    """How many runs one host processes at once."""
+    project_folder: Path | None = None
+    """Put on PYTHONPATH of ``django`` tasks, so that the site's packages can be imported. Default: BASE_DIR."""
+    django_environment: tuple[str, ...] = ()
+    """Names of further environment variables that a ``django`` task gets: what the site's settings read."""
+    environment: tuple[str, ...] = ENVIRONMENT_ALLOWED
+    """Names of the environment variables that every task gets."""
+    log_bytes: int = 256 * 1024**2
+    """A run's log is cut here; the program goes on and the log says so."""
+    output_bytes: int = 10 * 1024**3
+    """The files of one run are collected up to this many bytes in all."""
+    output_files: int = 10_000
+    """At most this many files of one run are collected."""
+    grace_seconds: float = 10.0
+    """Between TERM and KILL, unless the task says otherwise."""
+
+
+def scheduler_settings() -> SchedulerSettings:
+    """The checked settings. Raises ImproperlyConfigured with one sentence when they cannot be used."""
+    return _read()
+
+
+@cache
+def _read() -> SchedulerSettings:
+    given = getattr(settings, "SCHEDULER", None)
+    if not isinstance(given, dict):
+        raise ImproperlyConfigured("settings.SCHEDULER is missing. Set it to a dict with at least ROOT and PROGRAM_ROOTS.")
+    known = {field.name.upper() for field in fields(SchedulerSettings)}
+    for key in given:
+        if key not in known:
+            raise ImproperlyConfigured(f"settings.SCHEDULER has an unknown key {key!r}. Known: {', '.join(sorted(known))}.")
+    for key in ("ROOT", "PROGRAM_ROOTS"):
+        if not given.get(key):
+            raise ImproperlyConfigured(f"settings.SCHEDULER has no {key!r}.")
+    values: dict[str, Any] = {key.lower(): value for key, value in given.items()}
+    values["root"] = _absolute("ROOT", values["root"])
+    values["store"] = _absolute("STORE", values.get("store") or values["root"] / "store")
+    roots = values["program_roots"]
+    if not isinstance(roots, dict) or not all(isinstance(name, str) and name and "/" not in name for name in roots):
+        raise ImproperlyConfigured("settings.SCHEDULER['PROGRAM_ROOTS'] must be a dict of name (without '/') to folder.")
+    values["program_roots"] = {name: _absolute("PROGRAM_ROOTS", folder) for name, folder in roots.items()}
+    project = values.get("project_folder") or getattr(settings, "BASE_DIR", None)
+    values["project_folder"] = _absolute("PROJECT_FOLDER", project) if project else None
+    for key in ("django_environment", "environment"):
+        if key in values:
+            if isinstance(values[key], str):
+                raise ImproperlyConfigured(f"settings.SCHEDULER[{key.upper()!r}] must be a list of names, not a string.")
+            values[key] = tuple(values[key])
+    for key in ("capacity", "log_bytes", "output_bytes", "output_files"):
+        if key in values and (not isinstance(values[key], int) or values[key] < 1):
+            raise ImproperlyConfigured(f"settings.SCHEDULER[{key.upper()!r}] must be a whole number of 1 or more.")
+    return SchedulerSettings(**values)
+
+
+def _absolute(key: str, value: object) -> Path:
+    path = Path(str(value))
+    if not path.is_absolute():
+        raise ImproperlyConfigured(f"settings.SCHEDULER[{key!r}] has the relative path {str(value)!r}; give an absolute one.")
+    return path
+
+
+def _forget(*, setting: str, **_kwargs: object) -> None:
+    if setting in {"SCHEDULER", "BASE_DIR"}:
+        _read.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="scheduler.conf")

@@ -1,0 +1,23 @@
+"""The rows of the scheduler, with their verbs and the words for sets of them."""
+
+from .outputfile import OutputFile
+from .permissions import TaskGroupObjectPermission, TaskUserObjectPermission
+from .poller import Poller
+from .recurrence import Recurrence
+from .run import ProcessSample, Run, RunEvent, StoreRemoval
+from .schedule import Schedule
+from .task import Task
+
+__all__ = [
+    "OutputFile",
+    "Poller",
+    "ProcessSample",
+    "Recurrence",
+    "Run",
+    "RunEvent",
+    "Schedule",
+    "StoreRemoval",
+    "Task",
+    "TaskGroupObjectPermission",
+    "TaskUserObjectPermission",
+]

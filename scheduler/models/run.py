@@ -1,0 +1,396 @@
+from __future__ import annotations
+
+import signal
+import uuid
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Self
+
+from django.conf import settings
+from django.db import models, transaction
+from django.db.models import Exists, OuterRef, ProtectedError, Q
+from django.db.models.deletion import CASCADE
+from django.dispatch import receiver
+from django.urls import reverse
+from django.utils import formats, timezone
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+
+from scheduler.states import FINISHED, SOURCES, UNFINISHED, Reason, Status
+from scheduler.wakeup import wake_on_commit
+
+from .schedule import Schedule
+from .task import Task, validate_arguments
+
+if TYPE_CHECKING:
+    from django.contrib.auth.base_user import AbstractBaseUser
+    from django.db.models.deletion import Collector
+
+
+def cascade_unless_processing(
+    collector: Collector, field: models.Field[Any, Any], sub_objs: models.QuerySet[Run], using: str
+) -> None:
+    """Deleting a task deletes its runs, but not while one of them is being processed."""
+    busy = set(sub_objs.filter(status=Status.PROCESSING)[:20])
+    if busy:
+        raise ProtectedError(gettext("The task has a run in progress. Stop it, then delete the task."), busy)
+    CASCADE(collector, field, sub_objs, using)
+
+
+class RunQuerySet(models.QuerySet["Run"]):
+    # Words for sets
+
+    def unfinished(self) -> Self:
+        return self.filter(status__in=UNFINISHED)
+
+    def finished(self) -> Self:
+        return self.filter(status__in=FINISHED)
+
+    def processing(self) -> Self:
+        return self.filter(status=Status.PROCESSING)
+
+    def undecided(self) -> Self:
+        """Slots in the queue of which nobody has decided yet whether they are run."""
+        return self.filter(status=Status.QUEUED, ready_at=None)
+
+    def due(self, now: datetime) -> Self:
+        """Undecided slots whose instant has come, oldest first."""
+        return self.undecided().filter(due_at__lte=now).order_by("due_at", "id")
+
+    def ready(self, now: datetime) -> Self:
+        """Runs that wait only for a place, oldest first."""
+        return self.filter(status=Status.QUEUED, ready_at__isnull=False, due_at__lte=now).order_by("due_at", "id")
+
+    def startable(self, now: datetime) -> Self:
+        """Ready runs whose task is enabled and is not being processed."""
+        same_task = Run.objects.processing().filter(task=OuterRef("task"))
+        return self.ready(now).filter(~Exists(same_task), task__enabled=True)
+
+    # The only writer of a status
+
+    def transition(self, run_id: int, *, to: Status, claim_token: str = "", **values: Any) -> bool:
+        """Move one run to another status if it is in an allowed source status and holds this token.
+
+        The row count is the lock: False means that somebody else got there first, and nothing was changed.
+        """
+        sources = SOURCES[to]
+        return bool(
+            self.filter(pk=run_id, status__in=sources, claim_token=claim_token).update(status=to, **values)
+        )
+
+
+class Run(models.Model):
+    """One occurrence of a task: from queued to its end."""
+
+    Status = Status
+    Reason = Reason
+
+    class Trigger(models.TextChoices):
+        SCHEDULE = "schedule", _("schedule")
+        MANUAL = "manual", _("started by a user")
+        AGAIN = "again", _("run again")
+
+    uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    task = models.ForeignKey(Task, verbose_name=_("task"), on_delete=cascade_unless_processing, related_name="runs")
+    schedule = models.ForeignKey(
+        Schedule, verbose_name=_("schedule"), null=True, blank=True, on_delete=models.SET_NULL, related_name="runs"
+    )
+    trigger = models.CharField(_("trigger"), max_length=10, choices=Trigger, default=Trigger.SCHEDULE)
+    triggered_by = models.ForeignKey(
+        "self", verbose_name=_("triggered by"), null=True, blank=True, on_delete=models.SET_NULL, related_name="triggered"
+    )
+    requested_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("started by"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+    )
+    requested_by_name = models.CharField(max_length=150, blank=True)  # kept when the account goes
+    arguments = models.JSONField(_("arguments"), default=list, blank=True, validators=[validate_arguments])
+    program = models.CharField(_("program"), max_length=600, blank=True)  # as it was when it was started
+
+    slot_at = models.DateTimeField(_("slot"), null=True, blank=True)
+    slot_until = models.DateTimeField(_("last slot of a gap"), null=True, blank=True)
+    slot_count = models.PositiveIntegerField(_("slots"), default=1)
+    queued_at = models.DateTimeField(_("queued"))
+    due_at = models.DateTimeField(_("due"))
+    ready_at = models.DateTimeField(_("decided"), null=True, blank=True)
+    claimed_at = models.DateTimeField(_("claimed"), null=True, blank=True)
+    started_at = models.DateTimeField(_("started"), null=True, blank=True)
+    finished_at = models.DateTimeField(_("finished"), null=True, blank=True)
+
+    status = models.CharField(_("status"), max_length=10, choices=Status, default=Status.QUEUED)
+    reason = models.CharField(_("reason"), max_length=20, choices=Reason, blank=True)
+    detail = models.TextField(_("detail"), blank=True)  # what the system said, untranslated
+    exit_code = models.IntegerField(_("exit code"), null=True, blank=True)
+    signal = models.PositiveSmallIntegerField(_("signal"), null=True, blank=True)
+
+    message = models.TextField(_("message"), blank=True)
+    progress_done = models.FloatField(_("progress"), null=True, blank=True)
+    progress_total = models.FloatField(_("of"), null=True, blank=True)
+    progress_label = models.CharField(max_length=200, blank=True)
+    reports_offset = models.BigIntegerField(default=0)  # how much of reports.jsonl has been read, in bytes
+
+    claim_token = models.CharField(max_length=32, blank=True, default="")
+    host = models.UUIDField(_("host"), null=True, blank=True)
+    host_name = models.CharField(_("host name"), max_length=255, blank=True)
+    pid = models.PositiveIntegerField(_("process"), null=True, blank=True)
+
+    cancel_requested_at = models.DateTimeField(_("stop requested"), null=True, blank=True)
+    cancel_requested_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("stop requested by"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+    )
+    cancel_requested_by_name = models.CharField(max_length=150, blank=True)
+
+    objects = RunQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("run")
+        verbose_name_plural = _("runs")
+        default_permissions = ()
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["schedule", "slot_at"], name="scheduler_run_slot_once"),
+            models.CheckConstraint(
+                name="scheduler_run_finished_has_reason",
+                condition=(Q(status__in=sorted(UNFINISHED)) & Q(finished_at=None) & Q(reason=""))
+                | (Q(status__in=sorted(FINISHED)) & Q(finished_at__isnull=False) & ~Q(reason="")),
+            ),
+            models.CheckConstraint(
+                name="scheduler_run_processing_is_claimed",
+                condition=(Q(status=Status.QUEUED) & Q(claim_token="") & Q(host=None))
+                | (Q(status=Status.PROCESSING) & ~Q(claim_token="") & Q(host__isnull=False))
+                | Q(status__in=sorted(FINISHED)),
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["due_at", "id"], condition=Q(status=Status.QUEUED), name="scheduler_run_queue"),
+            models.Index(fields=["task", "host"], condition=Q(status=Status.PROCESSING), name="scheduler_run_processing"),
+            models.Index(fields=["-finished_at", "-id"], name="scheduler_run_finished"),
+            models.Index(fields=["task", "-id"], name="scheduler_run_task"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.task} #{self.pk}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("scheduler:run-detail", args=[self.pk])
+
+    # Verbs
+
+    def record(
+        self, what: RunEvent.What, text: str = "", *, now: datetime, user: AbstractBaseUser | None = None
+    ) -> RunEvent:
+        """Write one line of this run's history."""
+        return RunEvent.objects.create(
+            run=self, what=what, text=text, at=now, user=user, user_name=user.get_username() if user else ""
+        )
+
+    def cancel(self, *, by: AbstractBaseUser, now: datetime) -> bool:
+        """End this run: one that waits is cancelled here and now, for one that is processed it is asked for.
+
+        Returns False when the run was over already (or its stop was already asked for); that is not an error.
+        """
+        requested: dict[str, Any] = {
+            "cancel_requested_at": now,
+            "cancel_requested_by": by,
+            "cancel_requested_by_name": by.get_username(),
+        }
+        with transaction.atomic():
+            cancelled = Run.objects.transition(
+                self.pk, to=Status.CANCELLED, reason=Reason.STOPPED_BY_USER, finished_at=now, **requested
+            )
+            if cancelled:
+                self.record(RunEvent.What.FINISHED, now=now, user=by)
+                if self.schedule is not None and self.slot_at is not None and self.ready_at is None:
+                    # The slot was still the head of its schedule's chain: the next one takes its place.
+                    self.schedule.insert_next(after=self.slot_at, now=now)
+                return True
+            asked = Run.objects.processing().filter(pk=self.pk, cancel_requested_at=None).update(**requested)
+            if asked:
+                self.record(RunEvent.What.STOP_REQUESTED, now=now, user=by)
+                wake_on_commit()
+            return bool(asked)
+
+    # What it looks like to people
+
+    @property
+    def is_finished(self) -> bool:
+        return self.status in FINISHED
+
+    @property
+    def log_path(self) -> str:
+        """The log's path in the store, relative to it."""
+        return f"{self.uuid}/{self.uuid}"
+
+    @property
+    def progress_percent(self) -> int | None:
+        """0 to 100, or None when the task has not said how much there is to do."""
+        if self.progress_done is None or not self.progress_total or self.progress_total <= 0:
+            return None
+        return int(min(max(self.progress_done / self.progress_total, 0), 1) * 100)
+
+    def elapsed(self, now: datetime) -> timedelta | None:
+        """How long its program has run, until now or until its end; None when it was never started."""
+        if self.started_at is None:
+            return None
+        return max((self.finished_at or now) - self.started_at, timedelta(0))
+
+    @property
+    def sentence(self) -> str:
+        """The state in one sentence."""
+        match self.status:
+            case Status.QUEUED:
+                return self._sentence_queued()
+            case Status.PROCESSING:
+                return self._sentence_processing()
+        return self._sentence_finished()
+
+    def _sentence_queued(self) -> str:
+        if self.ready_at is None or self.due_at > timezone.now():
+            return gettext("Starts at %(time)s.") % {"time": _local(self.due_at)}
+        if not self.task.enabled:
+            return gettext("Waits until the task is enabled.")
+        return gettext("Waits for a free place.")
+
+    def _sentence_processing(self) -> str:
+        values = {"host": self.host_name, "pid": self.pid, "time": _local(self.started_at or self.claimed_at)}
+        if self.cancel_requested_at is not None:
+            values["user"] = self.cancel_requested_by_name
+            return gettext("Is being stopped, as %(user)s asked.") % values
+        if self.started_at is None:
+            return gettext("Is being started on host %(host)s since %(time)s.") % values
+        return gettext("Processing on host %(host)s, process %(pid)s, since %(time)s.") % values
+
+    def _sentence_finished(self) -> str:
+        values = {
+            "code": self.exit_code,
+            "limit": self.task.timeout_seconds,
+            "user": self.cancel_requested_by_name,
+            "detail": self.detail,
+            "host": self.host_name,
+            "signal": _signal_name(self.signal),
+            "until": _local(self.slot_until),
+        }
+        match self.reason:
+            case Reason.EXIT_CODE if self.exit_code == 0:
+                return gettext("Completed.")
+            case Reason.EXIT_CODE:
+                return gettext("Failed: the program ended with exit code %(code)s.") % values
+            case Reason.SIGNAL:
+                return gettext("Failed: the program was ended by %(signal)s, which the scheduler did not send.") % values
+            case Reason.TIMED_OUT:
+                return gettext("Failed: stopped at its time limit.")
+            case Reason.LAUNCH_ERROR:
+                return gettext("Failed: the program could not be started: %(detail)s") % values
+            case Reason.LOST:
+                return gettext("Lost on host %(host)s; it may have run. %(detail)s") % values
+            case Reason.STOPPED_BY_USER if self.started_at is None:
+                return gettext("Cancelled by %(user)s before it started.") % values
+            case Reason.STOPPED_BY_USER:
+                return gettext("Stopped by %(user)s.") % values
+            case Reason.OVERLAP:
+                return gettext("Not run: the task's previous run was not over.")
+            case Reason.CATCH_UP if self.slot_count > 1:
+                return (
+                    ngettext(
+                        "Not run: no poller was up for %(count)d slot until %(until)s; a later one stands for it.",
+                        "Not run: no poller was up for %(count)d slots until %(until)s; a later one stands for them.",
+                        self.slot_count,
+                    )
+                    % {**values, "count": self.slot_count}
+                )
+            case Reason.CATCH_UP:
+                return gettext("Not run: no poller was up at the time; a later slot stands for it.")
+            case Reason.PAUSED:
+                return gettext("Not run: the task was disabled.")
+            case Reason.SCHEDULE_GONE:
+                return gettext("Not run: its schedule was deleted.")
+        return str(self.get_reason_display())
+
+
+def _local(instant: datetime | None) -> str:
+    return formats.date_format(timezone.localtime(instant), "DATETIME_FORMAT") if instant else ""
+
+
+def _signal_name(number: int | None) -> str:
+    try:
+        return signal.Signals(number or 0).name
+    except ValueError:
+        return gettext("signal %(number)s") % {"number": number}
+
+
+class RunEvent(models.Model):
+    """One line of a run's history: what happened, when, and by whom."""
+
+    class What(models.TextChoices):
+        QUEUED = "queued", _("queued")
+        CLAIMED = "claimed", _("claimed by a poller")
+        STARTED = "started", _("program started")
+        MESSAGE = "message", _("message")
+        STOP_REQUESTED = "stop_requested", _("stop requested")
+        FINISHED = "finished", _("finished")
+        NOT_COLLECTED = "not_collected", _("file not collected")
+        PROCESSES_ENDED = "processes_ended", _("left-over processes ended")
+        LAUNCHED_AGAIN = "launched_again", _("launched again")
+        RECOVERED = "recovered", _("recovered from its run folder")
+        REPORTS_DROPPED = "reports_dropped", _("reports dropped")
+
+    run = models.ForeignKey(Run, verbose_name=_("run"), on_delete=models.CASCADE, related_name="events")
+    at = models.DateTimeField(_("time"))
+    what = models.CharField(_("what"), max_length=20, choices=What)
+    text = models.TextField(_("text"), blank=True)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, verbose_name=_("user"), null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    user_name = models.CharField(max_length=150, blank=True)  # kept when the account goes
+
+    class Meta:
+        verbose_name = _("event")
+        verbose_name_plural = _("events")
+        default_permissions = ()
+        ordering = ["id"]
+        indexes = [models.Index(fields=["run", "what", "id"], name="scheduler_runevent_what")]
+
+    def __str__(self) -> str:
+        return f"{self.get_what_display()} {self.text}".strip()
+
+
+class ProcessSample(models.Model):
+    """What a run's processes used when they were last looked at; one row a run, overwritten."""
+
+    run = models.OneToOneField(Run, on_delete=models.CASCADE, primary_key=True, related_name="sample")
+    at = models.DateTimeField(_("time"))
+    cpu_percent = models.FloatField(_("CPU (% of one core)"))
+    memory_bytes = models.BigIntegerField(_("memory (bytes)"))
+    memory_peak_bytes = models.BigIntegerField(_("most memory (bytes)"))
+    # [{"pid", "parent", "name", "cpu_percent", "memory_bytes"}], parents first, at most 100
+    processes = models.JSONField(_("processes"), default=list)
+
+    class Meta:
+        verbose_name = _("process sample")
+        default_permissions = ()
+
+
+class StoreRemoval(models.Model):
+    """A run whose row is gone and whose folders are still to be removed, by the poller of the host that has them."""
+
+    uuid = models.UUIDField(primary_key=True)
+    host = models.UUIDField(db_index=True)
+
+    class Meta:
+        default_permissions = ()
+
+
+@receiver(models.signals.post_delete, sender=Run, dispatch_uid="scheduler.run.remove_folders")
+def _remove_folders(*, instance: Run, **_kwargs: Any) -> None:
+    """Ask for the removal of a deleted run's folders; a signal, because rows also go by cascade and in bulk."""
+    if instance.host is not None:
+        StoreRemoval.objects.get_or_create(uuid=instance.uuid, defaults={"host": instance.host})
+        wake_on_commit()

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+from datetime import datetime  # noqa: TC003
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models, transaction
+from django.utils.translation import gettext_lazy as _
+
+from scheduler import programs
+
+if TYPE_CHECKING:
+    from django.contrib.auth.base_user import AbstractBaseUser
+
+    from .run import Run
+
+
+# The object permissions of a task. Runs, schedules, files and events have none of their own.
+TASK_PERMISSIONS = (
+    "view_task",
+    "run_task",
+    "stop_run",
+    "view_output",
+    "change_task",
+    "delete_task",
+    "manage_access",
+)
+
+
+def validate_arguments(value: object) -> None:
+    """Arguments are a list of strings that can be passed to a program (no NUL)."""
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ValidationError(_("Arguments must be a list of strings."))
+    if any("\0" in item for item in value):
+        raise ValidationError(_("An argument contains a NUL character, which no program can receive."))
+
+
+class Task(models.Model):
+    """What may be run: a program, its arguments, its limits and policies, its owner."""
+
+    class Environment(models.TextChoices):
+        DJANGO = "django", _("Django: may use this site's models; holds the site's secrets")
+        PLAIN = "plain", _("plain: no Django, no secrets of the site")
+
+    name = models.CharField(_("name"), max_length=150, unique=True)
+    description = models.TextField(_("description"), blank=True)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("owner"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="scheduler_tasks",
+    )
+    program_root = models.CharField(_("program folder"), max_length=100)
+    program_path = models.CharField(_("program"), max_length=500)
+    environment = models.CharField(_("environment"), max_length=10, choices=Environment, default=Environment.DJANGO)
+    arguments = models.JSONField(_("arguments"), default=list, blank=True, validators=[validate_arguments])
+    enabled = models.BooleanField(
+        _("enabled"), default=True, help_text=_("A disabled task is not started, by nobody and by no schedule.")
+    )
+    timeout_seconds = models.PositiveIntegerField(
+        _("time limit (seconds)"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text=_("The run is stopped after this many seconds; empty: no limit."),
+    )
+    grace_seconds = models.PositiveIntegerField(
+        _("grace (seconds)"),
+        default=10,
+        validators=[MaxValueValidator(3600)],
+        help_text=_("Between asking the program to end (TERM) and ending it (KILL)."),
+    )
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("changed"), auto_now=True)
+
+    class Meta:
+        verbose_name = _("task")
+        verbose_name_plural = _("tasks")
+        ordering = ["name"]
+        permissions = [
+            ("run_task", "Can run task"),
+            ("stop_run", "Can stop runs of task"),
+            ("view_output", "Can view log and output files of task"),
+            ("manage_access", "Can manage access to task"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save; the owner gets every permission on the task when the task is created."""
+        created = self._state.adding
+        with transaction.atomic():
+            super().save(*args, **kwargs)
+            if created and self.owner is not None:
+                self.grant(self.owner, *TASK_PERMISSIONS)
+
+    def clean(self) -> None:
+        try:
+            programs.resolve(self.program_root, self.program_path)
+        except programs.ProgramError as error:
+            raise ValidationError({"program_path": str(error)}) from error
+
+    @property
+    def program(self) -> str:
+        """The program's name for people and forms: ``root/relative/path.py``."""
+        return programs.join(self.program_root, self.program_path)
+
+    def grant(self, user: AbstractBaseUser, *codenames: str) -> None:
+        """Give the user object permissions on this task; those that it has already are kept."""
+        from django.contrib.auth.models import Permission
+
+        from .permissions import TaskUserObjectPermission
+
+        unknown = set(codenames) - set(TASK_PERMISSIONS)
+        if unknown:
+            raise ValueError(f"not permissions of a task: {', '.join(sorted(unknown))}")
+        permissions = Permission.objects.filter(
+            content_type__app_label="scheduler", content_type__model="task", codename__in=codenames
+        )
+        TaskUserObjectPermission.objects.bulk_create(
+            [TaskUserObjectPermission(user=user, permission=each, content_object=self) for each in permissions],
+            ignore_conflicts=True,
+        )
+
+    def start_now(
+        self, *, by: AbstractBaseUser | None, now: datetime, arguments: list[str] | None = None, again: Run | None = None
+    ) -> Run:
+        """Queue a run that starts as soon as there is a place; ``arguments`` replace the task's own.
+
+        Raises ValidationError when the task is disabled or the arguments cannot be passed on.
+        """
+        return self.start_at(now, by=by, now=now, arguments=arguments, again=again)
+
+    def start_at(
+        self,
+        at: datetime,
+        *,
+        by: AbstractBaseUser | None,
+        now: datetime,
+        arguments: list[str] | None = None,
+        again: Run | None = None,
+    ) -> Run:
+        """Queue a run that starts at an instant; ``again`` is the run that it repeats."""
+        from scheduler.wakeup import wake_on_commit
+
+        from .run import Run, RunEvent
+
+        if not self.enabled:
+            raise ValidationError(_("“%(task)s” is disabled. Enable it, then start it.") % {"task": self.name})
+        chosen = self.arguments if arguments is None else arguments
+        validate_arguments(chosen)
+        with transaction.atomic():
+            run = Run.objects.create(
+                task=self,
+                arguments=chosen,
+                due_at=at,
+                # Nothing is left to decide: a manual run waits for its instant and for a place.
+                ready_at=now,
+                queued_at=now,
+                trigger=Run.Trigger.MANUAL if again is None else Run.Trigger.AGAIN,
+                triggered_by=again,
+                requested_by=by,
+                requested_by_name=by.get_username() if by else "",
+            )
+            run.record(RunEvent.What.QUEUED, now=now, user=by)
+            wake_on_commit()
+        return run

@@ -1,0 +1,119 @@
+"""The programs that may be run: Python files below the folders of ``PROGRAM_ROOTS``.
+
+A program is named ``root/relative/path.py``. It is resolved and checked when a task is saved and again at each start.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from django.utils.translation import gettext
+
+from scheduler.conf import scheduler_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MAX_DEPTH = 5
+LISTED_AT_MOST = 2000
+
+
+class ProgramError(Exception):
+    """A program cannot be run; the text is one sentence for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    root: str
+    path: str
+
+    def __str__(self) -> str:
+        return join(self.root, self.path)
+
+
+def join(root: str, path: str) -> str:
+    return f"{root}/{path}"
+
+
+def split(name: str) -> Program:
+    """The two parts of ``root/relative/path.py``. Raises ProgramError when there are none."""
+    root, _, path = name.partition("/")
+    if not root or not path:
+        raise ProgramError(gettext("“%(program)s” names no program.") % {"program": name})
+    return Program(root, path)
+
+
+def found() -> list[Program]:
+    """Every program that ``resolve`` accepts, sorted by name; hidden files and ``_private.py`` are left out."""
+    programs: list[Program] = []
+    for root, folder in sorted(scheduler_settings().program_roots.items()):
+        for path in sorted(_python_files(folder, folder)):
+            if len(programs) >= LISTED_AT_MOST:
+                return programs
+            try:
+                resolve(root, path)
+            except ProgramError:
+                continue
+            programs.append(Program(root, path))
+    return programs
+
+
+def _python_files(folder: Path, top: Path, depth: int = 0) -> Iterator[str]:
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:
+        return
+    for entry in entries:
+        if entry.name.startswith((".", "_")):
+            continue
+        path = folder / entry.name
+        if entry.is_dir(follow_symlinks=False):
+            if depth < MAX_DEPTH:
+                yield from _python_files(path, top, depth + 1)
+        elif entry.name.endswith(".py"):
+            yield str(path.relative_to(top))
+
+
+def resolve(root: str, path: str) -> Path:
+    """The real file of a program.
+
+    Raises ProgramError with one sentence when the root is unknown, the path leaves it (also by a symlink), the file is
+    missing, not a regular file or unreadable, or when the file or a folder down to it can be written by group or others.
+    """
+    name = join(root, path)
+    top = scheduler_settings().program_roots.get(root)
+    if top is None:
+        raise ProgramError(gettext("“%(root)s” is not one of the program folders in the settings.") % {"root": root})
+    parts = path.split("/")
+    if "\0" in path or not path.endswith(".py") or any(part in {"", ".", ".."} for part in parts):
+        raise ProgramError(gettext("“%(program)s” is not the name of a Python program.") % {"program": name})
+    try:
+        real_top = top.resolve(strict=True)
+        real = (top / path).resolve(strict=True)
+        if not real.is_relative_to(real_top):
+            raise ProgramError(gettext("“%(program)s” lies outside its program folder.") % {"program": name})
+        if not stat.S_ISREG(real.stat().st_mode):
+            raise ProgramError(gettext("“%(program)s” is not a regular file.") % {"program": name})
+        for place in [real, *real.parents]:
+            _refuse_writable(place)
+            if place == real_top:
+                break
+    except OSError as error:
+        raise ProgramError(
+            gettext("“%(program)s” cannot be read: %(error)s.") % {"program": name, "error": error.strerror or error}
+        ) from error
+    if not os.access(real, os.R_OK):
+        raise ProgramError(gettext("“%(program)s” cannot be read: permission denied.") % {"program": name})
+    return real
+
+
+def _refuse_writable(place: Path) -> None:
+    """Whoever can write a program can run code as the task's user: only the owner may."""
+    if place.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ProgramError(
+            gettext("“%(place)s” can be written by other users than its owner; run chmod go-w on it.") % {"place": place.name}
+        )
