@@ -48,6 +48,9 @@ class RunQuerySet(models.QuerySet["Run"]):
     def processing(self) -> Self:
         return self.filter(status=Status.PROCESSING)
 
+    def queued(self) -> Self:
+        return self.filter(status=Status.QUEUED)
+
     def undecided(self) -> Self:
         """Slots in the queue of which nobody has decided yet whether they are run."""
         return self.filter(status=Status.QUEUED, ready_at=None)

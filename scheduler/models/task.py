@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import datetime  # noqa: TC003
 from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -128,13 +129,19 @@ class Task(models.Model):
         )
 
     def start_now(
-        self, *, by: AbstractBaseUser | None, now: datetime, arguments: list[str] | None = None, again: Run | None = None
+        self,
+        *,
+        by: AbstractBaseUser | None,
+        now: datetime,
+        arguments: list[str] | None = None,
+        again: Run | None = None,
+        uuid: UUID | None = None,
     ) -> Run:
         """Queue a run that starts as soon as there is a place; ``arguments`` replace the task's own.
 
         Raises ValidationError when the task is disabled or the arguments cannot be passed on.
         """
-        return self.start_at(now, by=by, now=now, arguments=arguments, again=again)
+        return self.start_at(now, by=by, now=now, arguments=arguments, again=again, uuid=uuid)
 
     def start_at(
         self,
@@ -144,8 +151,12 @@ class Task(models.Model):
         now: datetime,
         arguments: list[str] | None = None,
         again: Run | None = None,
+        uuid: UUID | None = None,
     ) -> Run:
-        """Queue a run that starts at an instant; ``again`` is the run that it repeats."""
+        """Queue a run that starts at an instant; ``again`` is the run that it repeats.
+
+        With a ``uuid`` the same request starts one run however often it is sent: the second raises IntegrityError.
+        """
         from scheduler.wakeup import wake_on_commit
 
         from .run import Run, RunEvent
@@ -156,6 +167,7 @@ class Task(models.Model):
         validate_arguments(chosen)
         with transaction.atomic():
             run = Run.objects.create(
+                uuid=uuid or uuid4(),
                 task=self,
                 arguments=chosen,
                 due_at=at,
