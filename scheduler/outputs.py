@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import grp
+import os
+import shutil
+import unicodedata
+import uuid
+from typing import TYPE_CHECKING, Any
 
 from scheduler.conf import scheduler_settings
+from scheduler.models import OutputFile
+from scheduler.supervisor import folder as protocol
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
-    from scheduler.models import OutputFile, Run
+    from scheduler.models import Run
+
+NAME_BYTES = 150
+STORE_FOLDER_MODE = 0o2750
 
 
 def log_path(run: Run) -> Path:
@@ -20,3 +31,131 @@ def log_path(run: Run) -> Path:
 def file_path(file: OutputFile) -> Path:
     """Where a collected file is in the store."""
     return scheduler_settings().store / str(file.run.uuid) / str(file.pk)
+
+
+def run_folder(run_uuid: uuid.UUID) -> protocol.RunFolder:
+    """The run's folder; it is named by the uuid, so that a restored database can never take one run for another."""
+    return protocol.RunFolder(str(scheduler_settings().root / "runs" / str(run_uuid)))
+
+
+def run_uuids_with_folders() -> list[uuid.UUID]:
+    """The runs of which this machine has a run folder that is not retired yet."""
+    found = []
+    for entry in os.scandir(scheduler_settings().root / "runs"):
+        if entry.is_dir(follow_symlinks=False):
+            try:
+                found.append(uuid.UUID(entry.name))
+            except ValueError:
+                continue
+    return found
+
+
+def store_folder(run_uuid: uuid.UUID) -> Path:
+    """The run's folder in the store: its log and its collected files."""
+    return scheduler_settings().store / str(run_uuid)
+
+
+def store_gid() -> int | None:
+    """The group that may read the store; None for the poller's own. Raises KeyError when there is no such group."""
+    name = scheduler_settings().store_group
+    return grp.getgrnam(name).gr_gid if name else None
+
+
+def make_root() -> None:
+    """Make the scheduler's folders; those that exist keep their modes."""
+    given = scheduler_settings()
+    given.root.mkdir(mode=0o711, parents=True, exist_ok=True)
+    for name in ("runs", "wake"):
+        (given.root / name).mkdir(mode=0o711, exist_ok=True)
+    _make_store_folder(given.store)
+
+
+def make_run_folders(run_uuid: uuid.UUID) -> protocol.RunFolder:
+    """Make the run's folder and its folder in the store."""
+    _make_store_folder(store_folder(run_uuid))
+    folder = run_folder(run_uuid)
+    folder.make()
+    return folder
+
+
+def retire(run_uuid: uuid.UUID) -> None:
+    """Remove the folder of an ingested run, and keep its result beside it as a tombstone.
+
+    The tombstone lets a row of a restored backup be ingested again, and never be started again.
+    """
+    folder = run_folder(run_uuid)
+    if not folder.has(protocol.SPEC) and not folder.has(protocol.STARTED):
+        shutil.rmtree(folder.path, ignore_errors=True)
+        return
+    names = (protocol.STARTED, protocol.TASK, protocol.EXIT, protocol.DONE)
+    protocol.write_json(folder.tombstone, {name: folder.read(name) for name in names})
+    shutil.rmtree(folder.path, ignore_errors=True)
+
+
+def remove(run_uuid: uuid.UUID) -> None:
+    """Remove all that a deleted run left on disk; an empty tombstone stays, so that it can never start again."""
+    folder = run_folder(run_uuid)
+    protocol.write_json(folder.tombstone, {})
+    shutil.rmtree(folder.path, ignore_errors=True)
+    shutil.rmtree(store_folder(run_uuid), ignore_errors=True)
+
+
+def rows_of_files(run: Run, done: dict[str, Any], now: datetime) -> list[OutputFile]:
+    """The rows of the files that done.json names, with display names that are unique in the run."""
+    taken: set[str] = set()
+    rows = []
+    for entry in done.get("files", ()):
+        name = _unique(display_name("/".join(entry["path"])), taken)
+        rows.append(
+            OutputFile(id=entry["id"], run=run, name=name, size=entry["size"], sha256=entry["sha256"], created_at=now)
+        )
+    return rows
+
+
+def display_name(raw: str) -> str:
+    """A name that is safe to show and to offer for a download, from a path that a task chose.
+
+    Separators become ``_``; control characters, line ends, bidi marks and undecodable bytes become ``_`` as well; at
+    most 150 bytes of UTF-8, the extension kept.
+    """
+    name = "".join("_" if character in "/\\" or _is_unsafe(character) else character for character in raw)
+    name = name.strip(" .") or "_"
+    stem, dot, extension = name.rpartition(".")
+    if not dot or len(extension) > 20 or not stem:
+        return _cut(name, NAME_BYTES)
+    return _cut(stem, NAME_BYTES - len(f".{extension}".encode())) + f".{extension}"
+
+
+def _is_unsafe(character: str) -> bool:
+    # Cc control, Cf format (bidi marks, zero width), Cs undecodable byte, Zl/Zp line ends, Co/Cn unassigned
+    return unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp", "Co", "Cn"}
+
+
+def _cut(text: str, size: int) -> str:
+    return text.encode()[:size].decode(errors="ignore")
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    candidate, number = name, 1
+    while candidate in taken:
+        number += 1
+        stem, dot, extension = name.rpartition(".")
+        suffix = f" ({number})"
+        if dot and stem and len(extension) <= 20:
+            candidate = _cut(stem, NAME_BYTES - len(f"{suffix}.{extension}".encode())) + f"{suffix}.{extension}"
+        else:
+            candidate = _cut(name, NAME_BYTES - len(suffix)) + suffix
+    taken.add(candidate)
+    return candidate
+
+
+def _make_store_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=path == scheduler_settings().store)
+    except FileExistsError:
+        return
+    # By hand: mkdir's mode is cut by the umask, and chown clears the setgid bit.
+    gid = store_gid()
+    if gid is not None:
+        os.chown(path, -1, gid)
+    path.chmod(STORE_FOLDER_MODE)

@@ -8,19 +8,19 @@ from guardian.models import GroupObjectPermissionBase, UserObjectPermissionBase
 from .task import Task
 
 
-class TaskUserObjectPermission(UserObjectPermissionBase):  # type: ignore[misc]
+class TaskUserObjectPermission(UserObjectPermissionBase):
     """One permission of one user on one task."""
 
     content_object = models.ForeignKey(Task, on_delete=models.CASCADE)
 
-    class Meta(UserObjectPermissionBase.Meta):  # type: ignore[misc]
+    class Meta(UserObjectPermissionBase.Meta):
         default_permissions = ()
 
 
-class TaskGroupObjectPermission(GroupObjectPermissionBase):  # type: ignore[misc]
+class TaskGroupObjectPermission(GroupObjectPermissionBase):
     """One permission of one group on one task."""
 
     content_object = models.ForeignKey(Task, on_delete=models.CASCADE)
 
-    class Meta(GroupObjectPermissionBase.Meta):  # type: ignore[misc]
+    class Meta(GroupObjectPermissionBase.Meta):
         default_permissions = ()

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import secrets
 import signal
-import uuid
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
+from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.db import models, transaction
@@ -22,7 +23,7 @@ from .schedule import Schedule
 from .task import Task, validate_arguments
 
 if TYPE_CHECKING:
-    from django.contrib.auth.base_user import AbstractBaseUser
+    from django.contrib.auth.models import User
     from django.db.models.deletion import Collector
 
 
@@ -30,7 +31,7 @@ def cascade_unless_processing(
     collector: Collector, field: models.Field[Any, Any], sub_objs: models.QuerySet[Run], using: str
 ) -> None:
     """Deleting a task deletes its runs, but not while one of them is being processed."""
-    busy = set(sub_objs.filter(status=Status.PROCESSING)[:20])
+    busy: set[models.Model] = set(sub_objs.filter(status=Status.PROCESSING)[:20])
     if busy:
         raise ProtectedError(gettext("The task has a run in progress. Stop it, then delete the task."), busy)
     CASCADE(collector, field, sub_objs, using)
@@ -70,15 +71,13 @@ class RunQuerySet(models.QuerySet["Run"]):
 
     # The only writer of a status
 
-    def transition(self, run_id: int, *, to: Status, claim_token: str = "", **values: Any) -> bool:
-        """Move one run to another status if it is in an allowed source status and holds this token.
+    def transition(self, run_id: int, *, to: Status, token: str = "", **values: Any) -> bool:
+        """Move one run to another status if it is in an allowed source status and holds this claim token.
 
         The row count is the lock: False means that somebody else got there first, and nothing was changed.
         """
         sources = SOURCES[to]
-        return bool(
-            self.filter(pk=run_id, status__in=sources, claim_token=claim_token).update(status=to, **values)
-        )
+        return bool(self.filter(pk=run_id, status__in=sources, claim_token=token).update(status=to, **values))
 
 
 class Run(models.Model):
@@ -92,14 +91,19 @@ class Run(models.Model):
         MANUAL = "manual", _("started by a user")
         AGAIN = "again", _("run again")
 
-    uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
     task = models.ForeignKey(Task, verbose_name=_("task"), on_delete=cascade_unless_processing, related_name="runs")
     schedule = models.ForeignKey(
         Schedule, verbose_name=_("schedule"), null=True, blank=True, on_delete=models.SET_NULL, related_name="runs"
     )
     trigger = models.CharField(_("trigger"), max_length=10, choices=Trigger, default=Trigger.SCHEDULE)
     triggered_by = models.ForeignKey(
-        "self", verbose_name=_("triggered by"), null=True, blank=True, on_delete=models.SET_NULL, related_name="triggered"
+        "self",
+        verbose_name=_("triggered by"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="triggered",
     )
     requested_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -174,7 +178,9 @@ class Run(models.Model):
         ]
         indexes = [
             models.Index(fields=["due_at", "id"], condition=Q(status=Status.QUEUED), name="scheduler_run_queue"),
-            models.Index(fields=["task", "host"], condition=Q(status=Status.PROCESSING), name="scheduler_run_processing"),
+            models.Index(
+                fields=["task", "host"], condition=Q(status=Status.PROCESSING), name="scheduler_run_processing"
+            ),
             models.Index(fields=["-finished_at", "-id"], name="scheduler_run_finished"),
             models.Index(fields=["task", "-id"], name="scheduler_run_task"),
         ]
@@ -187,15 +193,45 @@ class Run(models.Model):
 
     # Verbs
 
+    def decide(self, now: datetime) -> bool:
+        """Decide what becomes of this slot, which is due; False when somebody else has done so meanwhile."""
+        if self.schedule is not None:
+            return self.schedule.decide(self, now)
+        return Run.objects.transition(self.pk, to=Status.CANCELLED, reason=Reason.SCHEDULE_GONE, finished_at=now)
+
+    def claim(self, *, host: UUID, host_name: str, now: datetime) -> bool:
+        """Take this run for a host, if its task is enabled and has no other run in progress; False otherwise.
+
+        The task's row is locked first: counting and claiming without it lets two pollers exceed a limit.
+        """
+        token = secrets.token_hex(16)
+        with transaction.atomic():
+            task = Task.objects.select_for_update().get(pk=self.task_id)
+            if not task.enabled or task.runs.processing().exists():
+                return False
+            claimed = Run.objects.transition(
+                self.pk,
+                to=Status.PROCESSING,
+                claim_token=token,
+                claimed_at=now,
+                host=host,
+                host_name=host_name,
+                program=task.program,
+            )
+            if claimed:
+                self.record(RunEvent.What.CLAIMED, host_name, now=now)
+                self.task, self.claim_token, self.host, self.status = task, token, host, Status.PROCESSING
+        return claimed
+
     def record(
-        self, what: RunEvent.What, text: str = "", *, now: datetime, user: AbstractBaseUser | None = None
+        self, what: RunEvent.What, text: str = "", *, now: datetime, user: User | None = None
     ) -> RunEvent:
         """Write one line of this run's history."""
         return RunEvent.objects.create(
             run=self, what=what, text=text, at=now, user=user, user_name=user.get_username() if user else ""
         )
 
-    def cancel(self, *, by: AbstractBaseUser, now: datetime) -> bool:
+    def cancel(self, *, by: User, now: datetime) -> bool:
         """End this run: one that waits is cancelled here and now, for one that is processed it is asked for.
 
         Returns False when the run was over already (or its stop was already asked for); that is not an error.
@@ -287,7 +323,9 @@ class Run(models.Model):
             case Reason.EXIT_CODE:
                 return gettext("Failed: the program ended with exit code %(code)s.") % values
             case Reason.SIGNAL:
-                return gettext("Failed: the program was ended by %(signal)s, which the scheduler did not send.") % values
+                return (
+                    gettext("Failed: the program was ended by %(signal)s, which the scheduler did not send.") % values
+                )
             case Reason.TIMED_OUT:
                 return gettext("Failed: stopped at its time limit.")
             case Reason.LAUNCH_ERROR:
@@ -301,14 +339,11 @@ class Run(models.Model):
             case Reason.OVERLAP:
                 return gettext("Not run: the task's previous run was not over.")
             case Reason.CATCH_UP if self.slot_count > 1:
-                return (
-                    ngettext(
-                        "Not run: no poller was up for %(count)d slot until %(until)s; a later one stands for it.",
-                        "Not run: no poller was up for %(count)d slots until %(until)s; a later one stands for them.",
-                        self.slot_count,
-                    )
-                    % {**values, "count": self.slot_count}
-                )
+                return ngettext(
+                    "Not run: no poller was up for %(count)d slot until %(until)s; a later one stands for it.",
+                    "Not run: no poller was up for %(count)d slots until %(until)s; a later one stands for them.",
+                    self.slot_count,
+                ) % {**values, "count": self.slot_count}
             case Reason.CATCH_UP:
                 return gettext("Not run: no poller was up at the time; a later slot stands for it.")
             case Reason.PAUSED:
@@ -350,7 +385,12 @@ class RunEvent(models.Model):
     what = models.CharField(_("what"), max_length=20, choices=What)
     text = models.TextField(_("text"), blank=True)
     user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, verbose_name=_("user"), null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("user"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
     )
     user_name = models.CharField(max_length=150, blank=True)  # kept when the account goes
 

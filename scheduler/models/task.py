@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from scheduler import programs
 
 if TYPE_CHECKING:
-    from django.contrib.auth.base_user import AbstractBaseUser
+    from django.contrib.auth.models import User
 
     from .run import Run
 
@@ -111,7 +111,7 @@ class Task(models.Model):
         """The program's name for people and forms: ``root/relative/path.py``."""
         return programs.join(self.program_root, self.program_path)
 
-    def grant(self, user: AbstractBaseUser, *codenames: str) -> None:
+    def grant(self, user: User, *codenames: str) -> None:
         """Give the user object permissions on this task; those that it has already are kept."""
         from django.contrib.auth.models import Permission
 
@@ -131,7 +131,7 @@ class Task(models.Model):
     def start_now(
         self,
         *,
-        by: AbstractBaseUser | None,
+        by: User | None,
         now: datetime,
         arguments: list[str] | None = None,
         again: Run | None = None,
@@ -147,7 +147,7 @@ class Task(models.Model):
         self,
         at: datetime,
         *,
-        by: AbstractBaseUser | None,
+        by: User | None,
         now: datetime,
         arguments: list[str] | None = None,
         again: Run | None = None,

@@ -1,0 +1,196 @@
+"""The poller's loop: report, mend, decide, claim, watch, sleep."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connection
+from django.db.models import Min
+from django.utils import timezone
+
+import scheduler
+from scheduler import outputs
+from scheduler.conf import scheduler_settings
+from scheduler.models import Poller, Run, Schedule, StoreRemoval
+from scheduler.poller.host import Host, this_host
+from scheduler.poller.waker import Waker, remove_abandoned_sockets
+from scheduler.poller.watch import Watcher
+from scheduler.supervisor import processes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    from scheduler.executors import Executor
+
+Row = TypeVar("Row", Run, Schedule)
+
+logger = logging.getLogger(__name__)
+
+IDLE_SECONDS = 1.0
+BUSY_SECONDS = 0.25
+REPORT_EVERY = timedelta(seconds=5)
+BATCH = 200
+KEEP_ENDED_POLLERS = timedelta(days=7)
+
+
+class PollerDaemon:
+    """One poller. ``run()`` is the loop, ``tick(now)`` one round; both may go on beside other pollers."""
+
+    def __init__(self, executor: Executor, *, host: Host | None = None) -> None:
+        outputs.make_root()
+        self.host = host or this_host()
+        self.executor = executor
+        self.watcher = Watcher(self.host.id, executor)
+        self.capacity = scheduler_settings().capacity
+        self.row = self._new_row()
+        self.stopping = False
+
+    def run(self) -> None:
+        """Poll until a TERM or INT signal; running tasks go on, and the next poller finds them."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        with Waker(self.row.pk) as waker:
+            logger.info(
+                "poller %s on %s, pid %s: up, capacity %s", self.row.pk, self.host.name, os.getpid(), self.capacity
+            )
+            database_is_up = True
+            while not self.stopping:
+                try:
+                    pause = self._pause(self.tick(timezone.now()))
+                    if not database_is_up:
+                        logger.info("the database answers again")
+                    database_is_up = True
+                except (OperationalError, InterfaceError) as error:
+                    if database_is_up:
+                        logger.warning(
+                            "the database does not answer (%s); trying again every second", str(error).strip()
+                        )
+                    database_is_up = False
+                    _drop_connection()
+                    pause = IDLE_SECONDS
+                waker.wait(pause)
+        self._say_goodbye()
+
+    def tick(self, now: datetime) -> int:
+        """One round; how many runs of this host are being processed after it."""
+        self._report(now)
+        self._mend(now)
+        self._decide(now)
+        # What has ended frees its place before the next are claimed.
+        busy = self.watcher.look_at_all(now)
+        busy += self._claim(now, self.capacity - busy)
+        self._remove_deleted()
+        return busy
+
+    # One step each
+
+    def _report(self, now: datetime) -> None:
+        """Say in the poller's row that it is up; now and then look after what dead pollers left."""
+        if timedelta(0) <= now - self.row.seen_at < REPORT_EVERY:
+            return
+        self.row.seen_at = now
+        if not Poller.objects.filter(pk=self.row.pk).update(seen_at=now, ended_at=None):
+            self.row.started_at = self.row.started_at or now
+            self.row.save(force_insert=True)  # the first report, or the row is gone (an older database was restored)
+            self._tidy()
+        others = Poller.objects.filter(host=self.host.id, ended_at=None).exclude(pk=self.row.pk)
+        for other in others:
+            if other.boot_id != self.row.boot_id or not processes.is_alive(other.pid, other.start_ticks):
+                Poller.objects.filter(pk=other.pk).update(ended_at=now)
+        Poller.objects.filter(ended_at__lt=now - KEEP_ENDED_POLLERS).delete()
+
+    def _tidy(self) -> None:
+        """Remove what pollers left that were killed: sockets, and the folders of runs that were ingested already."""
+        alive = Poller.objects.filter(host=self.host.id, ended_at=None).values_list("pk", flat=True)
+        remove_abandoned_sockets({self.row.pk, *alive})
+        for run_uuid in outputs.run_uuids_with_folders():
+            if Run.objects.finished().filter(uuid=run_uuid).exists():
+                outputs.retire(run_uuid)
+
+    def _mend(self, now: datetime) -> None:
+        """Put the next slot of schedules into the queue that have lost it, or whose rule has changed."""
+        for schedule in Schedule.objects.stale().order_by("pk")[:BATCH]:
+            _each(schedule, lambda schedule: schedule.plan(now))
+        for schedule in Schedule.objects.broken().order_by("pk")[:BATCH]:
+            _each(schedule, lambda schedule: schedule.mend(now))
+
+    def _decide(self, now: datetime) -> None:
+        for run in Run.objects.due(now).select_related("schedule")[:BATCH]:
+            _each(run, lambda run: run.decide(now))
+
+    def _claim(self, now: datetime, places: int) -> int:
+        """Claim at most so many ready runs and launch them; how many."""
+        claimed = 0
+        # A few more than there are places: another poller may be faster, or two of them may be of one task.
+        for run in Run.objects.startable(now)[: max(places, 0) * 4]:
+            if claimed == places:
+                break
+            if _each(run, lambda run: run.claim(host=self.host.id, host_name=self.host.name, now=now)):
+                claimed += 1
+                _each(run, lambda run: self.watcher.launch(run, now))
+        return claimed
+
+    def _remove_deleted(self) -> None:
+        for removal in StoreRemoval.objects.filter(host=self.host.id)[:BATCH]:
+            outputs.remove(removal.uuid)
+            removal.delete()
+
+    # Around the loop
+
+    def _new_row(self) -> Poller:
+        me = processes.look_at(os.getpid())
+        assert me is not None
+        return Poller(
+            host=self.host.id,
+            host_name=self.host.name,
+            pid=me.pid,
+            boot_id=processes.boot_id(),
+            start_ticks=me.start_ticks,
+            version=scheduler.__version__,
+            capacity=self.capacity,
+            seen_at=datetime.min.replace(tzinfo=UTC),
+        )
+
+    def _pause(self, busy: int) -> float:
+        """How long to sleep: until the next row is due, but not for longer than a round may take."""
+        longest = BUSY_SECONDS if busy else IDLE_SECONDS
+        due_at: datetime | None = Run.objects.undecided().aggregate(first=Min("due_at"))["first"]
+        if due_at is None:
+            return longest
+        left = (due_at - timezone.now()).total_seconds()
+        return min(longest, max(left, 0.01))
+
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        self.stopping = True
+
+    def _say_goodbye(self) -> None:
+        logger.info("poller %s: ended; running tasks go on", self.row.pk)
+        try:
+            Poller.objects.filter(pk=self.row.pk).update(ended_at=timezone.now())
+        except (DatabaseError, InterfaceError):
+            pass  # the next poller of this host sees that this process is gone
+
+
+def _each(row: Row, act: Callable[[Row], object]) -> bool:
+    """Do one thing with one row; a bad row is logged and never stops the round, a database that is gone does."""
+    try:
+        return bool(act(row))
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception:
+        logger.exception("%s %s: passed over in this round", type(row).__name__, row.pk)
+        return False
+
+
+def _drop_connection() -> None:
+    """Let the next round connect anew; a connection inside a broken transaction cannot be kept."""
+    try:
+        connection.close()
+    except (DatabaseError, InterfaceError):
+        pass
+    close_old_connections()

@@ -1,0 +1,64 @@
+"""What ends the poller's sleep: a datagram from the web process or a supervisor, or a signal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+from scheduler.wakeup import wake_folder
+
+if TYPE_CHECKING:
+    import uuid
+    from types import TracebackType
+
+
+class Waker:
+    """A socket in ROOT/wake and the wake-up pipe of Python's signal handlers."""
+
+    def __init__(self, poller: uuid.UUID) -> None:
+        self.path = wake_folder() / f"{poller}.sock"
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        # A path in a unix address has at most 107 bytes: bind by the folder's descriptor if it is longer.
+        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self._socket.bind(f"/proc/self/fd/{folder}/{self.path.name}")
+        finally:
+            os.close(folder)
+        self._signalled, self._signals = socket.socketpair()
+        for end in (self._signalled, self._signals):
+            end.setblocking(False)
+        self._previous: int | None = None
+
+    def __enter__(self) -> Waker:
+        self._previous = signal.set_wakeup_fd(self._signals.fileno(), warn_on_full_buffer=False)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._previous is not None:
+            signal.set_wakeup_fd(self._previous)
+        for end in (self._socket, self._signalled, self._signals):
+            end.close()
+        self.path.unlink(missing_ok=True)
+
+    def wait(self, seconds: float) -> None:
+        """Sleep this long, or until somebody pokes."""
+        readable, _, _ = select.select([self._socket, self._signalled], [], [], max(seconds, 0))
+        for end in readable:
+            with contextlib.suppress(BlockingIOError):
+                while end.recv(64):
+                    pass
+
+
+def remove_abandoned_sockets(alive: set[uuid.UUID]) -> None:
+    """Remove the sockets that killed pollers left in ROOT/wake."""
+    names = {f"{poller}.sock" for poller in alive}
+    for path in wake_folder().glob("*.sock"):
+        if path.name not in names:
+            path.unlink(missing_ok=True)

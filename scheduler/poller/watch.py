@@ -1,0 +1,279 @@
+"""Watching the runs of this host: what their folders and the kernel say, written into their rows.
+
+Everything here may be repeated, and done by several pollers at once: rows change by conditional updates.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from django.db import transaction
+
+from scheduler import outputs
+from scheduler.executors import Executor, LaunchError
+from scheduler.models import OutputFile, ProcessSample, Run, RunEvent
+from scheduler.poller.reports import ALL_BYTES, read_reports
+from scheduler.poller.sampling import Sampler
+from scheduler.states import Reason, Status
+from scheduler.supervisor import folder as protocol
+from scheduler.supervisor import processes
+from scheduler.supervisor.folder import RunFolder, Stage, read_json
+from scheduler.supervisor.supervise import end_strays
+
+if TYPE_CHECKING:
+    import uuid
+
+logger = logging.getLogger(__name__)
+
+# A run that is claimed and not started by this poller may still be in another poller's hands for this long.
+PATIENCE_SECONDS = 2.0
+SAMPLE_EVERY_SECONDS = 2.0
+MESSAGES_KEPT = 1000
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What this poller remembers of a run between two looks."""
+
+    not_started_since: float | None = None
+    launches: int = 0
+    next_collection: float = 0.0
+    collections: int = 0
+
+
+@dataclass(slots=True)
+class Watcher:
+    host: uuid.UUID
+    executor: Executor
+    _seen: dict[int, _Seen] = field(default_factory=dict)
+    _sampler: Sampler = field(default_factory=Sampler)
+    _next_sample: float = 0.0
+
+    def look_at_all(self, now: datetime) -> int:
+        """Look at every run of this host that is being processed; how many there are."""
+        failures = self.executor.take_failures()
+        runs = list(Run.objects.processing().filter(host=self.host).select_related("task"))
+        for run in runs:
+            try:
+                self._look(run, now, failures.get(run.uuid))
+            except OSError:
+                logger.exception("run %s: its folder cannot be read", run.pk)
+        self._seen = {run.pk: self._seen[run.pk] for run in runs if run.pk in self._seen}
+        if runs and time.monotonic() >= self._next_sample:
+            self._sample(runs, now)
+            self._next_sample = time.monotonic() + SAMPLE_EVERY_SECONDS
+        return len(runs)
+
+    def _look(self, run: Run, now: datetime, failure: str | None) -> None:
+        folder = outputs.run_folder(run.uuid)
+        seen = self._seen.setdefault(run.pk, _Seen())
+        stage = folder.stage()
+        if stage is Stage.NOT_STARTED:
+            self._not_started(run, folder, seen, now, failure)
+            return
+        seen.not_started_since = None
+        if stage is Stage.RETIRED:
+            self._ingest(run, read_json(folder.tombstone) or {}, now)
+            return
+        if run.started_at is None:
+            self._note_start(run, folder, now)
+        if run.cancel_requested_at is not None and not folder.has(protocol.STOP):
+            folder.write(protocol.STOP, {"by": run.cancel_requested_by_name})
+            folder.poke()
+        self.take_reports(run, folder, now, until_end=stage is Stage.DONE)
+        match stage:
+            case Stage.DONE:
+                names = (protocol.STARTED, protocol.TASK, protocol.EXIT, protocol.DONE)
+                self._ingest(run, {name: folder.read(name) for name in names}, now)
+            case Stage.DEAD:
+                self._dead(run, folder, now)
+            case Stage.ENDED:
+                self._collect(run, seen, now)
+
+    # Before the start
+
+    def launch(self, run: Run, now: datetime) -> None:
+        """Launch a claimed run; one that cannot be launched is finished with the reason."""
+        seen = self._seen.setdefault(run.pk, _Seen())
+        seen.launches += 1
+        seen.not_started_since = time.monotonic()
+        try:
+            self.executor.start(run)
+        except LaunchError as error:
+            self._fail_launch(run, str(error), now)
+
+    def _not_started(self, run: Run, folder: RunFolder, seen: _Seen, now: datetime, failure: str | None) -> None:
+        if run.cancel_requested_at is not None and not self.executor.is_launching(run.uuid):
+            # A launch that comes late after all finds this file first, and starts nothing.
+            folder.make()
+            folder.write(protocol.STOP, {"by": run.cancel_requested_by_name})
+        if failure is not None:
+            self._fail_launch(run, failure, now)
+            return
+        if self.executor.is_launching(run.uuid):
+            return
+        if seen.not_started_since is None:
+            seen.not_started_since = time.monotonic()
+        if time.monotonic() - seen.not_started_since < PATIENCE_SECONDS:
+            return
+        if seen.launches >= 3:
+            self._fail_launch(run, "no supervisor came up in three launches", now)
+            return
+        logger.warning("run %s: claimed and not started; launched again", run.pk)
+        run.record(RunEvent.What.LAUNCHED_AGAIN, now=now)
+        self.launch(run, now)
+
+    def _fail_launch(self, run: Run, detail: str, now: datetime) -> None:
+        folder = outputs.run_folder(run.uuid)
+        try:
+            folder.make()
+            if not folder.forbid_start(now.timestamp(), detail):
+                return  # it has been started after all
+        except OSError:
+            logger.exception("run %s: its folder cannot be written", run.pk)
+        self._ingest(run, {protocol.EXIT: {"reason": Reason.LAUNCH_ERROR, "detail": detail}}, now)
+
+    # While it runs
+
+    def _note_start(self, run: Run, folder: RunFolder, now: datetime) -> None:
+        started = folder.read(protocol.STARTED)
+        task = folder.read(protocol.TASK)
+        if started is None or task is None:
+            return
+        with transaction.atomic():
+            noted = (
+                Run.objects.processing()
+                .filter(pk=run.pk, claim_token=run.claim_token, started_at=None)
+                .update(started_at=_instant(started.get("at"), now), pid=task.get("pid"))
+            )
+            if noted:
+                run.record(RunEvent.What.STARTED, now=now)
+                if started.get("claim_token") != run.claim_token:
+                    run.record(RunEvent.What.RECOVERED, now=now)
+
+    def take_reports(self, run: Run, folder: RunFolder, now: datetime, *, until_end: bool) -> None:
+        """Store the newest message and progress; with ``until_end`` all that is left to read."""
+        while True:
+            try:
+                reports = read_reports(folder.file(protocol.REPORTS), run.reports_offset)
+            except OSError:
+                return  # the task has removed the file, or put something else in its place
+            if reports.offset == run.reports_offset:
+                return
+            self._store_reports(run, reports, now)
+            if not (until_end and reports.is_partial):
+                return
+
+    def _store_reports(self, run: Run, reports: Any, now: datetime) -> None:
+        values: dict[str, Any] = {"reports_offset": reports.offset, **(reports.progress or {})}
+        if reports.messages:
+            values["message"] = reports.messages[-1]
+        with transaction.atomic():
+            stored = (
+                Run.objects.processing()
+                .filter(pk=run.pk, claim_token=run.claim_token, reports_offset=run.reports_offset)
+                .update(**values)
+            )
+            if stored and reports.messages:
+                kept = run.events.filter(what=RunEvent.What.MESSAGE).count()
+                RunEvent.objects.bulk_create(
+                    RunEvent(run=run, what=RunEvent.What.MESSAGE, text=text, at=now)
+                    for text in reports.messages[: max(MESSAGES_KEPT - kept, 0)]
+                )
+            if stored and reports.is_dropping:
+                run.record(RunEvent.What.REPORTS_DROPPED, f"> {ALL_BYTES // 1024**2} MB", now=now)
+        run.reports_offset = reports.offset
+
+    def _sample(self, runs: list[Run], now: datetime) -> None:
+        supervisors: dict[int, Run] = {}
+        for run in runs:
+            started = outputs.run_folder(run.uuid).read(protocol.STARTED)
+            if started and processes.is_alive(started["pid"], started["start_ticks"]):
+                supervisors[started["pid"]] = run
+        peaks = dict(
+            ProcessSample.objects.filter(run__in=supervisors.values()).values_list("run_id", "memory_peak_bytes")
+        )
+        for pid, sample in self._sampler.sample(list(supervisors)).items():
+            run = supervisors[pid]
+            peak = max(peaks.get(run.pk, 0), sample["memory_bytes"])
+            ProcessSample.objects.update_or_create(run=run, defaults={**sample, "at": now, "memory_peak_bytes": peak})
+
+    # After its end
+
+    def _dead(self, run: Run, folder: RunFolder, now: datetime) -> None:
+        """The supervisor is gone and has written no end: end what is left, then say that the run is lost."""
+        started = folder.read(protocol.STARTED) or {}
+        if started.get("boot_id") != processes.boot_id():
+            detail = "The machine restarted."
+        else:
+            detail = "Its supervisor was killed."
+            ended = end_strays(folder, {"run": str(run.uuid)})
+            if ended:
+                run.record(RunEvent.What.PROCESSES_ENDED, str(ended), now=now)
+            task = folder.read(protocol.TASK) or {}
+            if processes.of_run(
+                str(run.uuid), folder.path, leader=task.get("pid"), leader_ticks=task.get("start_ticks")
+            ):
+                return  # not finished while a process of it lives
+        logger.warning("run %s: lost. %s", run.pk, detail)
+        folder.declare_lost(now.timestamp(), detail)
+
+    def _collect(self, run: Run, seen: _Seen, now: datetime) -> None:
+        """Have the files collected that a dead supervisor left; with growing pauses, since a full disk may be why."""
+        if self.executor.is_launching(run.uuid) or time.monotonic() < seen.next_collection:
+            return
+        seen.collections += 1
+        seen.next_collection = time.monotonic() + min(2.0**seen.collections, 60.0)
+        try:
+            self.executor.collect(run)
+        except LaunchError as error:
+            logger.warning("run %s: its files cannot be collected yet: %s", run.pk, error)
+
+    def _ingest(self, run: Run, result: dict[str, Any], now: datetime) -> None:
+        """Write a run's end and its files into the database, then remove its folder."""
+        exited = result.get(protocol.EXIT) or {"reason": Reason.LOST, "detail": "Its run folder is gone."}
+        done = result.get(protocol.DONE) or {}
+        started = result.get(protocol.STARTED)
+        status, reason = _outcome(exited)
+        values: dict[str, Any] = {"finished_at": _instant(exited.get("at"), now)}
+        if run.started_at is None and result.get(protocol.TASK) and started:
+            values["started_at"] = _instant(started.get("at"), now)
+        with transaction.atomic():
+            moved = Run.objects.transition(
+                run.pk,
+                to=status,
+                token=run.claim_token,
+                reason=reason,
+                detail=str(exited.get("detail", "")),
+                exit_code=exited.get("exit_code"),
+                signal=exited.get("signal"),
+                **values,
+            )
+            if moved:
+                OutputFile.objects.bulk_create(outputs.rows_of_files(run, done, now), ignore_conflicts=True)
+                for problem in done.get("problems", ()):
+                    name = outputs.display_name("/".join(problem["path"])) if problem["path"] else ""
+                    run.record(RunEvent.What.NOT_COLLECTED, f"{name}: {problem['why']}".lstrip(": "), now=now)
+                run.record(RunEvent.What.FINISHED, reason, now=now)
+        outputs.retire(run.uuid)
+
+
+def _outcome(exited: dict[str, Any]) -> tuple[Status, Reason]:
+    reason = Reason(exited["reason"])
+    if reason is Reason.STOPPED_BY_USER:
+        return Status.CANCELLED, reason
+    if reason is Reason.EXIT_CODE and exited.get("exit_code") == 0:
+        return Status.COMPLETED, reason
+    return Status.FAILED, reason
+
+
+def _instant(seconds: object, default: datetime) -> datetime:
+    """A supervisor's wall time; a value that makes no sense is replaced, never an error."""
+    try:
+        return datetime.fromtimestamp(float(seconds), UTC)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError, OSError):
+        return default

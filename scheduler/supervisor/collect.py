@@ -1,0 +1,185 @@
+"""Collecting a run's output files into the store: what may be opened, how, and under which name.
+
+The task is not trusted: it may leave symlinks, hard links to other people's files, FIFOs, devices and names of any
+bytes. Each file is reached from a descriptor of the output folder without following a link, checked by that
+descriptor, and moved (or copied, from another file system) under an id that is fixed beforehand, so that an
+interrupted collection is taken up where it stopped.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import os
+import stat
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from .folder import DONE, OUTPUT, OUTPUTS, RunFolder
+
+CHUNK = 1024 * 1024
+MAX_DEPTH = 20
+FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class NotCollected(Exception):  # noqa: N818  (an outcome, not an error)
+    """A file stays behind; the text says why."""
+
+
+def collect(folder: RunFolder, spec: dict[str, Any]) -> None:
+    """Collect the files of a run in which no process is left any more, and write done.json."""
+    plan = folder.read(OUTPUTS)
+    if plan is None:
+        plan = _plan(folder.file(OUTPUT), int(spec["output_files"]))
+        folder.write(OUTPUTS, plan)
+    files: list[dict[str, Any]] = []
+    problems = list(plan["problems"])
+    room = int(spec["output_bytes"])
+    with _opened(spec["store"], FOLDER_FLAGS) as store:
+        for entry in plan["files"]:
+            try:
+                with _opened(folder.file(OUTPUT), FOLDER_FLAGS) as output:
+                    size, digest = _collect_file(output, entry["path"], store, entry["id"], spec, room)
+            except NotCollected as why:
+                problems.append({"path": entry["path"], "why": str(why)})
+            except OSError as error:
+                problems.append({"path": entry["path"], "why": error.strerror or str(error)})
+            else:
+                room -= size
+                files.append({"id": entry["id"], "path": entry["path"], "size": size, "sha256": digest})
+        # One flush for all of them, before done.json says that they are there.
+        ctypes.CDLL(None, use_errno=True).syncfs(store)
+    folder.write(DONE, {"files": files, "problems": problems})
+
+
+def _plan(output: str, most: int) -> dict[str, Any]:
+    """What there is to collect, each with its id in the store."""
+    files: list[dict[str, Any]] = []
+    problems: list[dict[str, Any]] = []
+    too_many = 0
+    try:
+        with _opened(output, FOLDER_FLAGS) as top:
+            for path, why in _walk(top, []):
+                if why:
+                    problems.append({"path": path, "why": why})
+                elif len(files) < most:
+                    files.append({"id": str(uuid.UUID(bytes=os.urandom(16), version=4)), "path": path})
+                else:
+                    too_many += 1
+    except OSError as error:
+        problems.append({"path": [], "why": f"the output folder cannot be read: {error.strerror}"})
+    if too_many:
+        problems.append({"path": [], "why": f"{too_many} more files than the {most} that are collected"})
+    return {"files": files, "problems": problems[:1000]}
+
+
+def _walk(folder: int, path: list[str]) -> Iterator[tuple[list[str], str]]:
+    """(path as a list of names, why it cannot be collected or "") of everything below an open folder."""
+    for name in sorted(os.listdir(folder)):
+        here = [*path, name]
+        try:
+            mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+            if not stat.S_ISDIR(mode):
+                yield here, _kind_problem(mode)
+            elif len(here) > MAX_DEPTH:
+                yield here, "too many folders inside each other"
+            else:
+                with _opened(name, FOLDER_FLAGS, folder) as inner:
+                    yield from _walk(inner, here)
+        except OSError as error:
+            yield here, error.strerror or str(error)
+
+
+def _kind_problem(mode: int) -> str:
+    if stat.S_ISREG(mode):
+        return ""
+    kinds = {stat.S_IFLNK: "a symbolic link", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+    return f"{kinds.get(stat.S_IFMT(mode), 'a device')}, not a regular file"
+
+
+def _collect_file(
+    output: int, path: list[str], store: int, name: str, spec: dict[str, Any], room: int
+) -> tuple[int, str]:
+    """Bring one file into the store; its size and SHA-256. Raises NotCollected or OSError when it stays behind."""
+    try:
+        with _parent(output, path[:-1]) as parent, _opened(path[-1], FILE_FLAGS, parent) as source:
+            found = _check(source, room)
+            _move(parent, path[-1], source, found, store, name)
+    except FileNotFoundError:
+        pass  # moved already, before the collection was interrupted; if not, the next line says so
+    with _opened(name, FILE_FLAGS, store) as target:
+        if spec.get("store_gid") is not None:
+            os.fchown(target, -1, int(spec["store_gid"]))
+        os.fchmod(target, 0o640)
+        return os.fstat(target).st_size, _digest(target)
+
+
+def _check(source: int, room: int) -> os.stat_result:
+    found = os.fstat(source)
+    if why := _kind_problem(found.st_mode):
+        raise NotCollected(why)
+    if found.st_nlink != 1:
+        raise NotCollected("it has another name (hard link), so it may be somebody else's file")
+    if found.st_uid != os.geteuid():
+        raise NotCollected("it belongs to another user")
+    if found.st_size > room:
+        raise NotCollected("the run's files are larger than the limit")
+    return found
+
+
+def _move(parent: int, old: str, source: int, found: os.stat_result, store: int, name: str) -> None:
+    try:
+        os.rename(old, name, src_dir_fd=parent, dst_dir_fd=store)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _copy(source, store, name)
+        os.unlink(old, dir_fd=parent)
+        return
+    moved = os.stat(name, dir_fd=store, follow_symlinks=False)
+    if (moved.st_dev, moved.st_ino) != (found.st_dev, found.st_ino):
+        os.unlink(name, dir_fd=store)
+        raise NotCollected("it was exchanged while it was collected")
+
+
+def _copy(source: int, store: int, name: str) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with _opened(name, flags, store, 0o640) as target:
+        while chunk := os.read(source, CHUNK):
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(target, view) :]
+
+
+def _digest(file: int) -> str:
+    digest = hashlib.sha256()
+    while chunk := os.read(file, CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _opened(path: str, flags: int, folder: int | None = None, mode: int = 0o600) -> Iterator[int]:
+    descriptor = os.open(path, flags, mode, dir_fd=folder)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _parent(output: int, folders: list[str]) -> Iterator[int]:
+    """The folder of a file, reached step by step so that no step follows a link."""
+    current = os.dup(output)
+    try:
+        for name in folders:
+            inner = os.open(name, FOLDER_FLAGS, dir_fd=current)
+            os.close(current)
+            current = inner
+        yield current
+    finally:
+        os.close(current)

@@ -1,0 +1,237 @@
+"""The run folder: what is in it, how it is written so that a crash loses nothing, and what it says about a run.
+
+=================  ==========================================================================================
+``spec.json``      what to run, written by the poller before the launch
+``lock``           held (POSIX lock) by the supervisor for as long as it lives
+``started.json``   the supervisor: from now on a second start is impossible
+``task.json``      the program's process: pid, start ticks, session
+``exit.json``      how the program ended
+``outputs.json``   which files are collected, under which ids
+``done.json``      the files that were collected: nothing is left to do
+``stop.json``      written by the poller: stop the program
+``control``        a FIFO; a byte in it makes the supervisor look at once
+``output/``        where the program puts its files (the task's user's)
+``reports.jsonl``  the program's messages and progress (the task's user's)
+=================  ==========================================================================================
+
+Beside the folder, ``<name>.json`` is its tombstone: the result of a run whose folder has been removed.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import fcntl
+import json
+import os
+import struct
+from typing import Any
+
+VERSION = 1
+
+SPEC = "spec.json"
+LOCK = "lock"
+STARTED = "started.json"
+TASK = "task.json"
+EXIT = "exit.json"
+OUTPUTS = "outputs.json"
+DONE = "done.json"
+STOP = "stop.json"
+CONTROL = "control"
+OUTPUT = "output"
+REPORTS = "reports.jsonl"
+SUPERVISOR_LOG = "supervisor.log"
+
+# The result is written into a file of this size that exists beforehand: a full disk must not lose an exit code.
+RESULT_BYTES = 4096
+
+
+class Stage(enum.Enum):
+    """What a run folder and the kernel say about a run."""
+
+    NOT_STARTED = enum.auto()  # no supervisor has started the program, and none is about to
+    STARTING = enum.auto()  # a supervisor lives, the program does not yet
+    RUNNING = enum.auto()  # a supervisor lives and watches the program
+    COLLECTING = enum.auto()  # the program has ended, a supervisor is tidying up
+    ENDED = enum.auto()  # the program has ended, the supervisor died before it had collected the files
+    DEAD = enum.auto()  # the supervisor died and nobody saw the program's end
+    DONE = enum.auto()  # ended and collected
+    RETIRED = enum.auto()  # ended, ingested and removed: only the tombstone is left
+
+
+class RunFolder:
+    """One run's folder, by its path."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def file(self, name: str) -> str:
+        return os.path.join(self.path, name)
+
+    @property
+    def tombstone(self) -> str:
+        return f"{self.path}.json"
+
+    def has(self, name: str) -> bool:
+        return os.path.lexists(self.file(name))
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """The content of one of the JSON files; None when it is not there, or is no JSON."""
+        return read_json(self.file(name))
+
+    def write(self, name: str, content: dict[str, Any]) -> None:
+        """Write a JSON file so that it is there wholly or not at all, also after a crash of the machine."""
+        write_json(self.file(name), content)
+
+    def make(self) -> None:
+        """Make the folder with its output folder and reports file; what is there already is kept."""
+        os.makedirs(self.path, mode=0o711, exist_ok=True)
+        os.makedirs(self.file(OUTPUT), mode=0o700, exist_ok=True)
+        os.close(os.open(self.file(REPORTS), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+
+    def prepare_result(self) -> int:
+        """Reserve the room of exit.json on the disk; the descriptor goes to ``write_result``."""
+        descriptor = os.open(self.file(EXIT + ".new"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.pwrite(descriptor, b" " * RESULT_BYTES, 0)
+        os.fsync(descriptor)
+        return descriptor
+
+    def write_result(self, descriptor: int, content: dict[str, Any]) -> None:
+        """Write exit.json into the room that was reserved."""
+        text = json.dumps({"version": VERSION, **content}).encode()
+        if len(text) > RESULT_BYTES:
+            text = json.dumps({"version": VERSION, **content, "detail": content.get("detail", "")[:200]}).encode()
+        os.pwrite(descriptor, text.ljust(RESULT_BYTES), 0)
+        os.fsync(descriptor)
+        os.rename(self.file(EXIT + ".new"), self.file(EXIT))
+        _sync_folder(self.path)
+
+    def take_lock(self) -> int | None:
+        """Lock the folder for this process; None when another process holds the lock.
+
+        The descriptor must stay open, and no other descriptor of the file may be closed, for as long as the lock
+        matters: closing any of them frees it.
+        """
+        descriptor = os.open(self.file(LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in {errno.EACCES, errno.EAGAIN}:
+                raise
+            os.close(descriptor)
+            return None
+        return descriptor
+
+    def lock_holder(self) -> int | None:
+        """The pid of the process that holds the lock; None when nobody does. Not for the holder itself."""
+        try:
+            descriptor = os.open(self.file(LOCK), os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            # struct flock on 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid (fcntl(2))
+            question = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            answer = fcntl.fcntl(descriptor, fcntl.F_GETLK, question)
+            kind, _whence, _start, _length, pid = struct.unpack("hhqqi4x", answer)
+        finally:
+            os.close(descriptor)
+        return None if kind == fcntl.F_UNLCK else int(pid)
+
+    def stage(self) -> Stage:
+        """Where the run stands. The lock is read before the files: what a free lock's owner wrote is final."""
+        held = self.lock_holder() is not None
+        if self.has(DONE):
+            return Stage.DONE
+        if self.has(EXIT):
+            return Stage.COLLECTING if held else Stage.ENDED
+        if self.has(STARTED):
+            if not held:
+                return Stage.DEAD
+            return Stage.RUNNING if self.has(TASK) else Stage.STARTING
+        if held:
+            return Stage.STARTING
+        if os.path.lexists(self.tombstone):
+            return Stage.RETIRED
+        return Stage.NOT_STARTED
+
+    def declare_lost(self, at: float, detail: str) -> bool:
+        """Write the exit of a run whose end nobody saw; False when a supervisor has taken it up meanwhile.
+
+        Only for a folder in stage DEAD, and only when no process of the run is left.
+        """
+        lock = self.take_lock()
+        if lock is None:
+            return False
+        try:
+            if not self.has(EXIT):
+                self.write(EXIT, {"reason": "lost", "at": at, "detail": detail})
+        finally:
+            os.close(lock)
+        return True
+
+    def forbid_start(self, at: float, detail: str) -> bool:
+        """Write the exit of a run that could not be launched, so that no late supervisor starts it after all.
+
+        False when a supervisor has started it, or is just doing so.
+        """
+        lock = self.take_lock()
+        if lock is None:
+            return False
+        try:
+            if self.has(STARTED):
+                return False
+            if not self.has(EXIT):
+                self.write(EXIT, {"reason": "launch_error", "at": at, "detail": detail})
+                self.write(DONE, {"files": [], "problems": []})
+        finally:
+            os.close(lock)
+        return True
+
+    def poke(self) -> None:
+        """Make the supervisor look at its folder at once; it does so every second anyway."""
+        try:
+            descriptor = os.open(self.file(CONTROL), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            os.write(descriptor, b"!")
+        except OSError:
+            pass
+        finally:
+            os.close(descriptor)
+
+
+def read_json(path: str) -> dict[str, Any] | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        try:
+            content = json.loads(file.read())
+        except ValueError:
+            return None
+    return content if isinstance(content, dict) else None
+
+
+def write_json(path: str, content: dict[str, Any]) -> None:
+    new = f"{path}.{os.getpid()}.new"
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(json.dumps({"version": VERSION, **content}).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(new, path)
+    except OSError:
+        os.unlink(new)
+        raise
+    _sync_folder(os.path.dirname(path))
+
+
+def _sync_folder(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,98 @@
+"""Becoming a supervisor: nobody's child, holder of the folder's lock, and only once a run."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+from .collect import collect
+from .folder import DONE, EXIT, SPEC, STARTED, SUPERVISOR_LOG, RunFolder
+from .supervise import Supervision, end_strays
+
+
+def main(argv: list[str]) -> None:
+    """Start the supervisor of the run whose folder is named, and return to the launcher.
+
+    The launcher waits for this process only: exit code 0 when a supervisor has taken charge (or there is nothing left
+    to do), 1 with a sentence on stderr when none could.
+    """
+    folder = RunFolder(argv[1])
+    answer, ready = os.pipe()
+    if os.fork():
+        os.close(ready)
+        with os.fdopen(answer, "rb") as pipe:
+            said = pipe.read().decode(errors="replace")
+        if said != "ok":
+            sys.stderr.write(said or "the supervisor ended before it was ready")
+            sys.stderr.flush()
+        os._exit(0 if said == "ok" else 1)
+    os.close(answer)
+    os.setsid()
+    code = 0
+    try:
+        _detach(folder)
+        supervise(folder, ready=lambda: _answer(ready, "ok"))
+    except BaseException as error:
+        traceback.print_exc()
+        reason = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else str(error)
+        _answer(ready, reason or type(error).__name__)
+        code = 1
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def supervise(folder: RunFolder, *, ready: Callable[[], None]) -> None:
+    """Do what is left to do for a run: all of it, the collection only, or nothing."""
+    lock = folder.take_lock()  # never closed: see take_lock
+    if lock is None or folder.has(DONE):
+        return ready()
+    spec = folder.read(SPEC)
+    if spec is None:
+        raise RuntimeError("spec.json is missing or damaged")
+    if folder.has(EXIT):
+        ready()
+        end_strays(folder, spec)
+    elif folder.has(STARTED):
+        return ready()  # its supervisor died: a second start is impossible, the poller says what became of it
+    else:
+        Supervision(folder, spec).run(ready)
+    collect(folder, spec)
+    _wake(spec["wake"])
+    return None
+
+
+def _detach(folder: RunFolder) -> None:
+    os.chdir(folder.path)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    log = os.open(folder.file(SUPERVISOR_LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for source, target in ((nothing, 0), (nothing, 1), (log, 2)):
+        os.dup2(source, target)
+    os.close(nothing)
+    os.close(log)
+
+
+def _answer(ready: int, text: str) -> None:
+    try:
+        os.write(ready, text.encode())
+        os.close(ready)
+    except OSError:
+        pass  # answered already, or the launcher is gone
+
+
+def _wake(folder: str) -> None:
+    """Tell the pollers of this machine that a run is over; they look by themselves a little later."""
+    import socket
+
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.setblocking(False)
+        for name in names:
+            try:
+                sender.sendto(b"w", os.path.join(folder, name))
+            except OSError:
+                continue

@@ -1,0 +1,264 @@
+"""Watching one program: start it, keep its output, stop it when asked, write down how it ended, leave no process."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import select
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+from . import processes
+from .folder import CONTROL, OUTPUT, REPORTS, STARTED, STOP, TASK, RunFolder
+
+PR_SET_PDEATHSIG = 1  # prctl(2)
+PR_SET_CHILD_SUBREAPER = 36
+LOOK_EVERY_SECONDS = 1.0
+TREE_LOOK_SECONDS = 0.05
+READ_BYTES = 65_536
+READS_AT_ONCE = 64  # a program that never stops writing must not keep the supervisor from looking at the rest
+# The kernel's out-of-memory killer takes the program before its supervisor (proc(5)).
+TASK_OOM_SCORE = 500
+
+
+class Supervision:
+    """One program, from its start until no process of it is left."""
+
+    def __init__(self, folder: RunFolder, spec: dict[str, Any]) -> None:
+        self.folder = folder
+        self.spec = spec
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.pid = 0
+        self.ended = False  # the program itself; others of its tree may live on
+        self.stop_reason = ""
+        self.trouble = ""
+        self.child = -1
+        self.started_at = time.monotonic()
+        self.log_room = int(spec["log_bytes"])
+        self.log_dropped = 0
+
+    def run(self, ready: Callable[[], None]) -> None:
+        """Start the program and stay until its tree is empty; ``ready`` is called when the start is on disk."""
+        self.libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self._open()
+        me = processes.look_at(os.getpid())
+        assert me is not None
+        identity = {"pid": me.pid, "start_ticks": me.start_ticks, "boot_id": processes.boot_id()}
+        self.folder.write(STARTED, {**identity, "claim_token": self.spec["claim_token"], "at": time.time()})
+        if self.folder.has(STOP):
+            self._write_result({"reason": "stopped_by_user"})
+            ready()
+            return
+        try:
+            self._start(ready)
+        except OSError as error:
+            # The program has not run: it still waits for the word to go on, and ends without it.
+            self._write_result({"reason": "launch_error", "detail": str(error)})
+            self.ended = True
+        self._watch()
+        self._end_tree()
+        self._close_log()
+
+    # Start
+
+    def _open(self) -> None:
+        self.result = self.folder.prepare_result()
+        self.log = os.open(
+            self.spec["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640
+        )
+        if self.spec.get("store_gid") is not None:
+            os.fchown(self.log, -1, int(self.spec["store_gid"]))
+        os.fchmod(self.log, 0o640)
+        if not self.folder.has(CONTROL):
+            os.mkfifo(self.folder.file(CONTROL), 0o600)
+        # Opened for writing as well, so that it never reports end-of-file.
+        self.control = os.open(self.folder.file(CONTROL), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self.pipe, self.pipe_end = os.pipe()
+        os.set_blocking(self.pipe, False)
+
+    def _start(self, ready: Callable[[], None]) -> None:
+        go, go_end = os.pipe()
+        trouble, trouble_end = os.pipe()
+        me = os.getpid()
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                os.close(go_end)
+                self._become_program(me, go)
+            except BaseException as error:
+                os.write(trouble_end, str(getattr(error, "strerror", None) or error).encode())
+            os._exit(127)
+        for descriptor in (go, trouble_end, self.pipe_end):
+            os.close(descriptor)
+        task = processes.look_at(self.pid)
+        assert task is not None  # it is not reaped yet
+        self.folder.write(TASK, {"pid": task.pid, "start_ticks": task.start_ticks, "session": task.pid})
+        ready()
+        os.write(go_end, b"!")
+        os.close(go_end)
+        with os.fdopen(trouble, "rb") as pipe:
+            self.trouble = pipe.read().decode(errors="replace")  # empty once exec has closed it
+        try:
+            self.child = os.pidfd_open(self.pid)
+        except OSError:
+            self.child = -1  # an old kernel or a sandbox: its end is noticed at the next look
+
+    def _become_program(self, supervisor: int, go: int) -> None:
+        os.setsid()
+        self.libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        if os.getppid() != supervisor:
+            os._exit(127)  # it died before the line above
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+            try:
+                signal.signal(number, signal.SIG_DFL)
+            except (OSError, ValueError):
+                continue  # the C library's own
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        os.umask(0o027)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write(str(TASK_OOM_SCORE))
+        os.chdir(self.folder.file(OUTPUT))
+        environment = {
+            **os.environ,
+            "SCHEDULER_RUN": self.spec["run"],
+            "SCHEDULER_RUN_ID": str(self.spec["id"]),
+            "SCHEDULER_OUTPUT": self.folder.file(OUTPUT),
+            "SCHEDULER_REPORTS": self.folder.file(REPORTS),
+            "PWD": self.folder.file(OUTPUT),
+        }
+        os.dup2(self.pipe_end, 1)
+        os.dup2(self.pipe_end, 2)
+        if os.read(go, 1) != b"!":
+            os._exit(127)  # the supervisor ended before everybody could find this process
+        os.execve(self.spec["argv"][0], self.spec["argv"], environment)
+
+    # Watch
+
+    def _watch(self) -> None:
+        """Stay until the program has ended or must be stopped."""
+        timeout = self.spec.get("timeout_seconds")
+        deadline = None if timeout is None else self.started_at + float(timeout)
+        while not self.ended:
+            left = LOOK_EVERY_SECONDS if deadline is None else deadline - time.monotonic()
+            self._step(min(max(left, 0), LOOK_EVERY_SECONDS))
+            if self.ended:
+                return
+            if self.folder.has(STOP):
+                self.stop_reason = "stopped_by_user"
+            elif deadline is not None and time.monotonic() >= deadline:
+                self.stop_reason = "timed_out"
+            if self.stop_reason:
+                return
+
+    def _step(self, seconds: float) -> None:
+        """Wait for output, for a poke or for the program's end, at most this long; then take in what there is."""
+        poll = select.poll()
+        for descriptor in (self.pipe, self.control, -1 if self.ended else self.child):
+            if descriptor >= 0:
+                poll.register(descriptor, select.POLLIN)
+        poll.poll(seconds * 1000)
+        try:
+            os.read(self.control, READ_BYTES)
+        except BlockingIOError:
+            pass
+        self._reap()
+        self._pump()
+
+    def _reap(self) -> bool:
+        """Take in every child that has ended; False when there is no child at all, and so no process of the run.
+
+        This process is the subreaper: whatever loses its parent becomes its child.
+        """
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            if pid == self.pid:
+                self._program_ended(status, usage)
+
+    def _program_ended(self, status: int, usage: resource.struct_rusage) -> None:
+        self.ended = True
+        result: dict[str, Any] = {
+            "seconds": round(time.monotonic() - self.started_at, 3),
+            "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
+            "memory_peak_bytes": usage.ru_maxrss * 1024,
+        }
+        if self.trouble:
+            result |= {"reason": "launch_error", "detail": self.trouble}
+        elif os.WIFSIGNALED(status):
+            result |= {"reason": "signal", "signal": os.WTERMSIG(status)}
+        else:
+            result |= {"reason": "exit_code", "exit_code": os.waitstatus_to_exitcode(status)}
+        if self.stop_reason:
+            result["reason"] = self.stop_reason
+        self._write_result(result)
+
+    def _write_result(self, result: dict[str, Any]) -> None:
+        self.folder.write_result(self.result, {**result, "at": time.time()})
+
+    # End
+
+    def _end_tree(self) -> None:
+        """Ask everything that is left to end, and end it after the grace time; keep its output meanwhile."""
+        deadline = time.monotonic() + float(self.spec["grace_seconds"])
+        asked = False
+        while self._reap():
+            left = processes.descendants(os.getpid())
+            if not asked or time.monotonic() >= deadline:
+                processes.send(signal.SIGKILL if asked else signal.SIGTERM, left)
+                asked = True
+            self._step(TREE_LOOK_SECONDS)
+        self._pump()
+
+    # The log
+
+    def _pump(self) -> None:
+        """Move the output that is there into the log; what is over the limit (or the disk) is dropped."""
+        for _ in range(READS_AT_ONCE):
+            if self.pipe < 0:
+                return
+            try:
+                data = os.read(self.pipe, READ_BYTES)
+            except BlockingIOError:
+                return
+            if not data:
+                os.close(self.pipe)
+                self.pipe = -1
+                return
+            kept = data[: self.log_room]
+            try:
+                written = os.write(self.log, kept) if kept else 0
+            except OSError:
+                written = 0
+            self.log_room -= written
+            self.log_dropped += len(data) - written
+
+    def _close_log(self) -> None:
+        if self.log_dropped:
+            try:
+                os.write(self.log, f"\n[scheduler] {self.log_dropped} bytes of output were dropped here.\n".encode())
+            except OSError:
+                pass
+        os.close(self.log)
+
+
+def end_strays(folder: RunFolder, spec: dict[str, Any]) -> int:
+    """End what is left of a run whose supervisor died, in passes until nothing is found; how many there were."""
+    task = folder.read(TASK) or {}
+    ended = 0
+    while strays := processes.of_run(
+        spec["run"], folder.path, leader=task.get("pid"), leader_ticks=task.get("start_ticks")
+    ):
+        sent = processes.send(signal.SIGKILL, strays)
+        ended += sent
+        if not sent:
+            break  # they belong to another user, or are just going
+        time.sleep(TREE_LOOK_SECONDS)
+    return ended
