@@ -1,11 +1,11 @@
 """The project's settings, for development and for the demo; everything that differs comes from the environment.
 
-DJANGO_DEBUG, DJANGO_SECRET_KEY or DJANGO_SECRET_KEY_FILE, DJANGO_ALLOWED_HOSTS, DATABASE_URL, SCHEDULER_ROOT,
-SENDFILE_BACKEND: see docs/settings.md.
+Each variable that is read here is described in docs/settings.md; a test fails when one is missing there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -24,27 +24,38 @@ def _secret_key() -> str:
         return key
     file = Path(os.environ.get("DJANGO_SECRET_KEY_FILE", VAR / "secret_key"))
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            pass
-        else:
-            with os.fdopen(descriptor, "w") as out:
-                out.write(secrets.token_urlsafe(60))
+        if not file.exists():
+            _make_secret_key(file)
         key = file.read_text().strip()
     except OSError as error:
         raise ImproperlyConfigured(
-            f"The secret key cannot be kept in {file} ({error.strerror}). Make its folder writable, or set DJANGO_SECRET_KEY."
+            f"The secret key cannot be kept in {file} ({error.strerror}). "
+            "Make its folder writable, or set DJANGO_SECRET_KEY."
         ) from error
     if not key:
         raise ImproperlyConfigured(f"The secret key file {file} is empty. Delete it, and a new one is made.")
     return key
 
 
+def _make_secret_key(file: Path) -> None:
+    """Written beside it and then linked: of two processes that start at once, neither reads half a key."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    written = file.with_name(f"{file.name}.{os.getpid()}")
+    descriptor = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as out:
+            out.write(secrets.token_urlsafe(60))
+        with contextlib.suppress(FileExistsError):
+            os.link(written, file)
+    finally:
+        written.unlink()
+
+
 SECRET_KEY = _secret_key()
 DEBUG = os.environ.get("DJANGO_DEBUG", "") == "1"
-ALLOWED_HOSTS = [host for host in os.environ.get("DJANGO_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]").split(",") if host]
+ALLOWED_HOSTS = [
+    host for host in os.environ.get("DJANGO_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]").split(",") if host
+]
 
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -118,6 +129,17 @@ TIME_ZONE = os.environ.get("DJANGO_TIME_ZONE", "UTC")
 USE_I18N = True
 USE_TZ = True
 
+# Served over https, behind a proxy on this machine that says so: see docs/settings.md before switching it on.
+HTTPS = os.environ.get("DJANGO_HTTPS", "") == "1"
+if HTTPS:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SECURE_SSL_REDIRECT = True
+    SESSION_COOKIE_SECURE = True
+    CSRF_COOKIE_SECURE = True
+    SECURE_HSTS_SECONDS = 365 * 24 * 3600
+    # HSTS speaks for this host only: whether all its subdomains are on https too, only its owner knows.
+    SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+
 STATIC_URL = "/static/"
 STATIC_ROOT = VAR / "static"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -148,5 +170,9 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "loggers": {"scheduler": {"handlers": ["console"], "level": "INFO"}},
+    "loggers": {
+        "scheduler": {"handlers": ["console"], "level": "INFO"},
+        # runserver's line for each request: wanted while developing, noise beside the demo's poller.
+        "django.server": {"handlers": ["console"], "level": "INFO" if DEBUG else "WARNING", "propagate": False},
+    },
 }
