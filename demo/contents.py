@@ -130,7 +130,7 @@ SAMPLES = (
         name="Count words (shell script)",
         program="run_command.py",
         description="A shell script behind the Python wrapper for other programs.",
-        arguments=("sh", "sample_tasks/word_count.sh", "README.md"),
+        arguments=("word_count.sh",),
         files=1,
         granted={"victor": VIEWER},
     ),

@@ -97,8 +97,10 @@ def _call(command: list[str | Path], account: pwd.struct_passwd | None, folder: 
             stderr=output,
             cwd=folder,
             env=_plain(),
+            user=user,
+            group=group,
+            extra_groups=[] if account else None,
             check=False,
-            **user,
         )
         if done.returncode != 0:
             output.seek(0)
