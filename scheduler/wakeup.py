@@ -6,6 +6,7 @@ A lost datagram costs at most one round; nothing depends on it.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from typing import TYPE_CHECKING
 
@@ -24,11 +25,19 @@ def wake_folder() -> Path:
 
 def wake() -> None:
     """Poke every poller of this machine, without waiting and without failing."""
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-        sender.setblocking(False)
-        for path in wake_folder().glob("*.sock"):
-            with contextlib.suppress(OSError):
-                sender.sendto(b"w", str(path))
+    try:
+        folder = os.open(wake_folder(), os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return  # no poller was ever up here
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.setblocking(False)
+            for name in os.listdir(folder):
+                with contextlib.suppress(OSError):
+                    # By the descriptor: the address of a Unix socket has at most 107 bytes (unix(7)).
+                    sender.sendto(b"w", f"/proc/self/fd/{folder}/{name}")
+    finally:
+        os.close(folder)
 
 
 def wake_on_commit() -> None:

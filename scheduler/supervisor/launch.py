@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import traceback
 from collections.abc import Callable
@@ -81,18 +82,18 @@ def _answer(ready: int, text: str) -> None:
         pass  # answered already, or the launcher is gone
 
 
-def _wake(folder: str) -> None:
+def _wake(path: str) -> None:
     """Tell the pollers of this machine that a run is over; they look by themselves a little later."""
-    import socket
-
     try:
-        names = os.listdir(folder)
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         sender.setblocking(False)
-        for name in names:
+        for name in os.listdir(folder):
             try:
-                sender.sendto(b"w", os.path.join(folder, name))
+                # By the descriptor: the address of a Unix socket has at most 107 bytes (unix(7)).
+                sender.sendto(b"w", f"/proc/self/fd/{folder}/{name}")
             except OSError:
                 continue
+    os.close(folder)

@@ -142,17 +142,18 @@ class Supervision:
         """Stay until the program has ended or must be stopped."""
         timeout = self.spec.get("timeout_seconds")
         deadline = None if timeout is None else self.started_at + float(timeout)
-        while not self.ended:
+        while not self.ended and not self.stop_reason:
             left = LOOK_EVERY_SECONDS if deadline is None else deadline - time.monotonic()
             self._step(min(max(left, 0), LOOK_EVERY_SECONDS))
-            if self.ended:
-                return
-            if self.folder.has(STOP):
-                self.stop_reason = "stopped_by_user"
-            elif deadline is not None and time.monotonic() >= deadline:
-                self.stop_reason = "timed_out"
-            if self.stop_reason:
-                return
+            self._look_for_a_stop(deadline)
+
+    def _look_for_a_stop(self, deadline: float | None) -> None:
+        if self.ended:
+            return
+        if self.folder.has(STOP):
+            self.stop_reason = "stopped_by_user"
+        elif deadline is not None and time.monotonic() >= deadline:
+            self.stop_reason = "timed_out"
 
     def _step(self, seconds: float) -> None:
         """Wait for output, for a poke or for the program's end, at most this long; then take in what there is."""

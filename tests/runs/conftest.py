@@ -1,0 +1,168 @@
+"""Real runs: programs that a test writes, real supervisors, and pollers in this process or in one of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pytest
+from django.conf import settings as django_settings
+from django.contrib.auth import get_user_model
+from django.db import connection
+from django.utils import timezone
+
+from scheduler import outputs
+from scheduler.executors.local import LocalExecutor
+from scheduler.models import Run, Task
+from scheduler.poller import PollerDaemon
+from scheduler.supervisor import folder as protocol
+from scheduler.supervisor import processes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from django.contrib.auth.models import User
+
+PROJECT = Path(__file__).resolve().parents[2]
+PATIENCE_SECONDS = 60.0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.processes)
+
+
+def wait_until(condition: Callable[[], Any], what: str) -> Any:
+    """Wait for a condition; its value once it is true. Fails after a minute: machines may be slow, never that slow."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.02)
+    pytest.fail(f"waited {PATIENCE_SECONDS:.0f} s in vain until {what}")
+
+
+@dataclass
+class World:
+    """A scheduler with folders of its own, and the words in which the tests speak of it."""
+
+    folder: Path
+    owner: User
+    pollers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def programs(self) -> Path:
+        return self.folder / "programs"
+
+    def task(self, source: str, *, name: str = "program", **fields: Any) -> Task:
+        """A task of a program with this source; a plain one unless said otherwise, since it starts faster."""
+        (self.programs / f"{name}.py").write_text(textwrap.dedent(source))
+        defaults = {"owner": self.owner, "environment": Task.Environment.PLAIN, "grace_seconds": 1}
+        return Task.objects.create(
+            name=name, program_root="programs", program_path=f"{name}.py", **{**defaults, **fields}
+        )
+
+    def start(self, task: Task, *arguments: str) -> Run:
+        return task.start_now(by=self.owner, now=timezone.now(), arguments=list(arguments) or None)
+
+    def poller(self) -> PollerDaemon:
+        """A poller in this process, to be ticked by the test; the previous one is as good as killed."""
+        return PollerDaemon(LocalExecutor())
+
+    def poller_process(self) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen([sys.executable, str(PROJECT / "manage.py"), "poller"], cwd=self.folder)
+        self.pollers.append(process)
+        return process
+
+    def until(self, condition: Callable[[], Any], what: str, *, poller: PollerDaemon | None = None) -> Any:
+        def tick_and_look() -> Any:
+            if poller is not None:
+                poller.tick(timezone.now())
+            return condition()
+
+        return wait_until(tick_and_look, what)
+
+    def finish(self, run: Run, *, poller: PollerDaemon | None = None) -> Run:
+        """Wait until the run is over (ticking the poller, if it is one of this process); the fresh row."""
+        self.until(lambda: fresh(run).is_finished, f"run {run.pk} is over", poller=poller)
+        return fresh(run)
+
+    def run(self, source: str, *arguments: str, **fields: Any) -> Run:
+        """One run of a program from its start to its end."""
+        return self.finish(self.start(self.task(source, **fields), *arguments), poller=self.poller())
+
+    def log(self, run: Run) -> str:
+        return outputs.log_path(run).read_text(errors="replace")
+
+    def lines(self, name: str) -> list[str]:
+        """The lines of a file in the test's folder, to which programs append."""
+        path = self.folder / name
+        return path.read_text().splitlines() if path.exists() else []
+
+    def end(self) -> None:
+        """End every process of this world by its own pid."""
+        for process in self.pollers:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+        for run in Run.objects.all():
+            run_folder = outputs.run_folder(run.uuid)
+            for name in (protocol.STARTED, protocol.TASK):
+                known = run_folder.read(name)
+                if known and processes.is_alive(known["pid"], known["start_ticks"]):
+                    os.kill(known["pid"], signal.SIGKILL)
+
+
+def fresh(run: Run) -> Run:
+    return Run.objects.select_related("task", "schedule").get(pk=run.pk)
+
+
+def supervisor_pid(run: Run) -> int:
+    started = outputs.run_folder(run.uuid).read(protocol.STARTED)
+    assert started is not None
+    return int(started["pid"])
+
+
+@pytest.fixture
+def world(transactional_db: None, tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    root = tmp_path / "scheduler"
+    (tmp_path / "programs").mkdir()
+    settings.SCHEDULER = {
+        **django_settings.SCHEDULER,
+        "ROOT": root,
+        "PROGRAM_ROOTS": {"programs": tmp_path / "programs"},
+    }
+    for name, value in {
+        "SCHEDULER_ROOT": str(root),
+        "SCHEDULER_VAR": str(tmp_path),
+        "SCHEDULER_TESTS_PROGRAMS": str(tmp_path / "programs"),
+        "DATABASE_URL": database_url(),
+        "FOLDER": str(tmp_path),
+    }.items():
+        monkeypatch.setenv(name, value)
+    settings.SCHEDULER["ENVIRONMENT"] = ["PATH", "FOLDER"]
+    owner = get_user_model().objects.create_user("olivia", is_staff=True)
+    here = World(tmp_path, owner)
+    yield here
+    here.end()
+
+
+def database_url() -> str:
+    """The test database, as the processes that a test starts reach it."""
+    given = connection.settings_dict
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{given['NAME']}"
+    place = (
+        f"{quote(str(given['HOST']), safe='')}:{given['PORT']}" if given["PORT"] else quote(str(given["HOST"]), safe="")
+    )
+    password = f":{quote(given['PASSWORD'], safe='')}" if given["PASSWORD"] else ""
+    return f"postgresql://{quote(given['USER'], safe='')}{password}@{place}/{given['NAME']}"
