@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from django.contrib.auth.models import AnonymousUser
 from django.db.models import Exists, OuterRef, Q
 
 from scheduler.models import Run, Task, TaskGroupObjectPermission, TaskUserObjectPermission
@@ -21,35 +20,37 @@ from scheduler.models.task import TASK_PERMISSIONS
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from django.contrib.auth.base_user import AbstractBaseUser
+    from django.contrib.auth.models import AnonymousUser, User
     from django.db.models import QuerySet
 
 
 ACTIONS = frozenset(TASK_PERMISSIONS)
+# A permission of another app may have the same codename.
+_OF_TASKS = {"permission__content_type__app_label": "scheduler", "permission__content_type__model": "task"}
 
 
-def can_everywhere(user: AbstractBaseUser | AnonymousUser, codename: str) -> bool:
+def can_everywhere(user: User | AnonymousUser, codename: str) -> bool:
     """Whether the user holds a permission globally: on every task, or one that belongs to no task (``add_task``)."""
-    # has_perm answers False for inactive users and True for superusers.
-    return bool(getattr(user, "has_perm", None)) and user.has_perm(f"scheduler.{codename}")  # type: ignore[union-attr]
+    # has_perm answers False for inactive and anonymous users, and True for superusers.
+    return user.has_perm(f"scheduler.{codename}")
 
 
-def can(user: AbstractBaseUser | AnonymousUser, action: str, task: Task) -> bool:
+def can(user: User | AnonymousUser, action: str, task: Task) -> bool:
     """Whether the user may do an action (a codename of ``TASK_PERMISSIONS``) on a task."""
     return tasks_with(user, action).filter(pk=task.pk).exists()
 
 
-def visible_tasks(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Task]:
+def visible_tasks(user: User | AnonymousUser) -> QuerySet[Task]:
     """The tasks that the user may see."""
     return tasks_with(user, "view_task")
 
 
-def visible_runs(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Run]:
+def visible_runs(user: User | AnonymousUser) -> QuerySet[Run]:
     """The runs of the tasks that the user may see."""
     return runs_with(user, "view_task")
 
 
-def tasks_with(user: AbstractBaseUser | AnonymousUser, action: str) -> QuerySet[Task]:
+def tasks_with(user: User | AnonymousUser, action: str) -> QuerySet[Task]:
     """The tasks on which the user may do an action."""
     if action not in ACTIONS:
         raise ValueError(f"not an action on a task: {action!r}")
@@ -60,7 +61,7 @@ def tasks_with(user: AbstractBaseUser | AnonymousUser, action: str) -> QuerySet[
     return Task.objects.filter(_granted(user, action, OuterRef("pk")))
 
 
-def runs_with(user: AbstractBaseUser | AnonymousUser, action: str) -> QuerySet[Run]:
+def runs_with(user: User | AnonymousUser, action: str) -> QuerySet[Run]:
     """The runs of the tasks on which the user may do an action."""
     tasks = tasks_with(user, action)
     if can_everywhere(user, action):
@@ -68,7 +69,7 @@ def runs_with(user: AbstractBaseUser | AnonymousUser, action: str) -> QuerySet[R
     return Run.objects.filter(task__in=tasks)
 
 
-def actions_on(user: AbstractBaseUser | AnonymousUser, tasks: Iterable[Task]) -> dict[int, set[str]]:
+def actions_on(user: User | AnonymousUser, tasks: Iterable[Task]) -> dict[int, set[str]]:
     """Task id -> what the user may do with it, for a page of tasks at once (two queries, however many tasks)."""
     ids = {task.pk for task in tasks}
     if not user.is_active or user.is_anonymous:
@@ -77,19 +78,20 @@ def actions_on(user: AbstractBaseUser | AnonymousUser, tasks: Iterable[Task]) ->
     allowed = {pk: set(everywhere) for pk in ids}
     if everywhere != ACTIONS:
         for rows in (_user_rows(user), _group_rows(user)):
-            for pk, codename in rows.filter(content_object__in=ids).values_list("content_object", "permission__codename"):
+            found = rows.filter(content_object__in=ids, **_OF_TASKS)
+            for pk, codename in found.values_list("content_object", "permission__codename"):
                 allowed[pk].add(codename)
     return allowed
 
 
-def _user_rows(user: AbstractBaseUser | AnonymousUser) -> QuerySet[TaskUserObjectPermission]:
+def _user_rows(user: User | AnonymousUser) -> QuerySet[TaskUserObjectPermission]:
     return TaskUserObjectPermission.objects.filter(user=user.pk)
 
 
-def _group_rows(user: AbstractBaseUser | AnonymousUser) -> QuerySet[TaskGroupObjectPermission]:
+def _group_rows(user: User | AnonymousUser) -> QuerySet[TaskGroupObjectPermission]:
     return TaskGroupObjectPermission.objects.filter(group__user=user.pk)
 
 
-def _granted(user: AbstractBaseUser | AnonymousUser, action: str, task: OuterRef) -> Q:
-    rows = {"content_object": task, "permission__codename": action, "permission__content_type__app_label": "scheduler"}
+def _granted(user: User | AnonymousUser, action: str, task: OuterRef) -> Q:
+    rows = {"content_object": task, "permission__codename": action, **_OF_TASKS}
     return Q(Exists(_user_rows(user).filter(**rows))) | Q(Exists(_group_rows(user).filter(**rows)))

@@ -1,6 +1,19 @@
 from __future__ import annotations
 
-from django.urls import URLPattern
+from django.urls import path
+
+from scheduler.views import actions, downloads, main, runs, schedule
 
 app_name = "scheduler"
-urlpatterns: list[URLPattern] = []
+urlpatterns = [
+    path("", main.index, name="index"),
+    path("schedule/", schedule.schedule_task, name="schedule"),
+    path("tasks/<int:pk>/run/", actions.task_run, name="task-run"),
+    path("runs/<int:pk>/", runs.detail, name="run-detail"),
+    path("runs/<int:pk>/stop/", actions.run_stop, name="run-stop"),
+    path("runs/<int:pk>/again/", actions.run_again, name="run-again"),
+    path("runs/<int:pk>/delete/", actions.run_delete, name="run-delete"),
+    path("runs/<int:pk>/log/", runs.log, name="run-log"),
+    path("runs/<int:pk>/log/download/", downloads.log, name="run-log-download"),
+    path("files/<uuid:pk>/", downloads.file, name="file"),
+]

@@ -1,0 +1,272 @@
+"""The form behind "Schedule task": which task, when, with which arguments."""
+
+from __future__ import annotations
+
+import shlex
+import zoneinfo
+from datetime import datetime, timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.utils import formats, timezone
+from django.utils.translation import gettext_lazy as _
+
+from scheduler import access, recurrences
+from scheduler.models import Recurrence, Schedule, Task
+from scheduler.models.task import validate_arguments
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from django.contrib.auth.models import User
+
+
+@cache
+def time_zone_names() -> tuple[str, ...]:
+    """The names that are offered, UTC first; without the aliases that name no place."""
+    known = zoneinfo.available_timezones()
+    return ("UTC", *sorted(name for name in known if "/" in name and not name.startswith(("Etc/", "posix/", "right/"))))
+
+
+def time_zone_choices(current: str) -> list[tuple[str, str]]:
+    names = time_zone_names()
+    return [(name, name) for name in (names if current in names else (current, *names))]
+
+
+class WallTimeField(forms.Field):
+    """A date and a time as a clock on the wall shows them (a naive datetime), whichever clock that is."""
+
+    widget = forms.DateTimeInput(format="%Y-%m-%dT%H:%M", attrs={"type": "datetime-local"})
+    default_error_messages = {"invalid": _("Enter a date and a time, such as 2026-03-29 04:30.")}
+    formats = ("%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S")
+
+    def to_python(self, value: Any) -> datetime | None:
+        if value in self.empty_values:
+            return None
+        for each in self.formats:
+            try:
+                return datetime.strptime(str(value).strip(), each)
+            except ValueError:
+                continue
+        raise ValidationError(self.error_messages["invalid"], code="invalid")
+
+
+def instant(wall: datetime, zone: zoneinfo.ZoneInfo) -> datetime:
+    """The instant at which a clock in the zone shows this; the first one when it does so twice.
+
+    Raises ValidationError when it never does, because the clocks are put forward over it.
+    """
+    found = wall.replace(tzinfo=zone, fold=0)
+    try:
+        exists = found.astimezone(zoneinfo.ZoneInfo("UTC")).astimezone(zone).replace(tzinfo=None) == wall
+    except OverflowError:
+        raise ValidationError(_("This is not a date that can be reckoned with."), code="invalid") from None
+    if not exists:
+        raise ValidationError(
+            _("%(time)s does not exist in %(zone)s: the clocks are put forward over it. Choose another time."),
+            code="gap",
+            params={"time": formats.date_format(wall, "Y-m-d H:i"), "zone": zone.key},
+        )
+    return found
+
+
+class TaskSelect(forms.Select):
+    """Options that carry their task's own arguments, so that a script can show them as a placeholder."""
+
+    def create_option(self, name: str, value: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        option = super().create_option(name, value, *args, **kwargs)
+        task = getattr(value, "instance", None)
+        if isinstance(task, Task):
+            option["attrs"]["data-arguments"] = shlex.join(task.arguments)
+        return option
+
+
+class RecurrenceChoice(forms.ModelChoiceField):  # type: ignore[type-arg]  # not subscriptable at run time
+    def label_from_instance(self, obj: models.Model) -> str:
+        assert isinstance(obj, Recurrence)
+        return obj.name if obj.name == obj.in_words else f"{obj.name} ({obj.in_words})"
+
+
+class ScheduleForm(forms.Form):
+    """Once now, once at a time, or on a recurrence.
+
+    Only tasks that the user may run can be chosen; a recurrence needs ``change_task`` on the task as well.
+    """
+
+    class When(models.TextChoices):
+        NOW = "now", _("Now")
+        AT = "at", _("At a date and time")
+        RECURRING = "recurring", _("On a recurrence")
+
+    task = forms.ModelChoiceField(
+        Task.objects.none(),
+        label=_("Task"),
+        widget=TaskSelect,
+        empty_label=_("Choose a task"),
+        error_messages={"invalid_choice": _("Choose one of the tasks in the list.")},
+    )
+    arguments = forms.CharField(
+        label=_("Arguments"),
+        required=False,
+        max_length=10_000,
+        help_text=_("As in a shell, with quotes where an argument has spaces. Empty: the task's own arguments."),
+    )
+    when = forms.ChoiceField(label=_("When"), choices=When.choices, widget=forms.RadioSelect, initial=When.NOW)
+    at = WallTimeField(label=_("Date and time"), required=False)
+    recurrence = RecurrenceChoice(
+        Recurrence.objects.all(), label=_("Recurrence"), required=False, empty_label=_("Choose a recurrence")
+    )
+    anchor = WallTimeField(
+        label=_("First time"),
+        required=False,
+        help_text=_("All later times are counted from here. It may lie in the past."),
+    )
+    ends_at = WallTimeField(label=_("End"), required=False, help_text=_("No run after this. Empty: no end."))
+    time_zone = forms.ChoiceField(
+        label=_("Time zone"), help_text=_("The clock that the dates and times above are read from.")
+    )
+
+    def __init__(
+        self,
+        data: Mapping[str, Any] | None = None,
+        *,
+        user: User,
+        now: datetime,
+        initial: dict[str, Any] | None = None,
+    ) -> None:
+        self.user, self.now = user, now
+        zone = timezone.get_current_timezone_name()
+        start = timezone.localtime(now).replace(minute=0, second=0, microsecond=0, tzinfo=None) + timedelta(hours=1)
+        super().__init__(data, initial={"time_zone": zone, "at": start, "anchor": start, **(initial or {})})
+        runnable = access.tasks_with(user, "run_task") & access.visible_tasks(user)
+        tasks = self._choice("task")
+        tasks.queryset = runnable.filter(enabled=True).order_by("name")
+        zones = self.fields["time_zone"]
+        assert isinstance(zones, forms.ChoiceField)
+        zones.choices = time_zone_choices(zone)
+        zones.error_messages["invalid_choice"] = _(
+            "There is no time zone “%(value)s”. Choose one from the list, such as Europe/Amsterdam."
+        )
+
+    def _choice(self, name: str) -> forms.ModelChoiceField[Any]:
+        field = self.fields[name]
+        assert isinstance(field, forms.ModelChoiceField)
+        return field
+
+    @property
+    def chosen_arguments(self) -> list[str] | None:
+        """What replaces the task's own arguments; None to keep them."""
+        arguments: list[str] | None = self.cleaned_data["arguments"]
+        return arguments
+
+    def clean_arguments(self) -> list[str] | None:
+        text = self.cleaned_data["arguments"]
+        try:
+            arguments = shlex.split(text)
+        except ValueError as error:
+            text = _("A quote is not closed, or a backslash comes last. Close the quote, or put a backslash before it.")
+            raise ValidationError(text, code="quotes") from error
+        validate_arguments(arguments)
+        return arguments or None
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        match cleaned.get("when"):
+            case self.When.AT:
+                self._clean_at()
+            case self.When.RECURRING:
+                self._clean_recurring()
+        return cleaned
+
+    def _instant(self, name: str, *, required: bool) -> datetime | None:
+        """The field's wall time in the chosen zone; None, with an error at the field, when there is none."""
+        wall = self.cleaned_data.get(name)
+        if wall is None:
+            if required and name not in self.errors:
+                self.add_error(name, ValidationError(_("Enter a date and a time."), code="required"))
+            return None
+        zone = self.cleaned_data.get("time_zone")
+        if zone is None:
+            return None
+        try:
+            return instant(wall, zoneinfo.ZoneInfo(zone))
+        except ValidationError as error:
+            self.add_error(name, error)
+        return None
+
+    def _clean_at(self) -> None:
+        at = self._instant("at", required=True)
+        if at is not None and at < self.now:
+            self.add_error("at", ValidationError(_("This time is over. Choose a later one, or “Now”."), code="past"))
+        elif at is not None:
+            self.cleaned_data["at"] = at
+
+    def _clean_recurring(self) -> None:
+        task = self.cleaned_data.get("task")
+        if task is not None and not access.can(self.user, "change_task", task):
+            text = _("You may run “%(task)s”, but not change when it recurs. Choose “Now” or a date and time.")
+            self.add_error("when", ValidationError(text, code="change_task", params={"task": task.name}))
+        if self.cleaned_data.get("recurrence") is None and "recurrence" not in self.errors:
+            self.add_error("recurrence", ValidationError(_("Choose a recurrence."), code="required"))
+        self.cleaned_data["anchor"] = self._instant("anchor", required=True)
+        self.cleaned_data["ends_at"] = self._instant("ends_at", required=False)
+        if not self.errors:
+            self._clean_schedule()
+
+    def _clean_schedule(self) -> None:
+        schedule = self.schedule()
+        try:
+            schedule.full_clean()
+            first = schedule.next_slot(self.now)
+        except ValidationError as error:
+            known = {name if name in self.fields else None: found for name, found in error.error_dict.items()}
+            for name, found in known.items():
+                self.add_error(name, found)
+            return
+        except recurrences.InvalidRule as error:
+            self.add_error("recurrence", str(error))
+            return
+        if first is None:
+            name = "ends_at" if schedule.ends_at else "anchor"
+            text = _("So it would never run: no time of this recurrence is still to come. Choose a later one.")
+            self.add_error(name, ValidationError(text, code="never"))
+
+    def schedule(self) -> Schedule:
+        """The schedule that the form describes, not saved."""
+        chosen = self.cleaned_data
+        return Schedule(
+            task=chosen["task"],
+            recurrence=chosen["recurrence"],
+            anchor=chosen["anchor"],
+            ends_at=chosen["ends_at"],
+            time_zone=chosen["time_zone"],
+            arguments=self.chosen_arguments,
+        )
+
+    def same_schedule(self) -> Schedule | None:
+        """An enabled schedule that says the same already, such as the one that the first of two clicks has made."""
+        new = self.schedule()
+        alike = Schedule.objects.filter(
+            task=new.task, recurrence=new.recurrence, anchor=new.anchor, ends_at=new.ends_at
+        )
+        same = alike.filter(time_zone=new.time_zone, enabled=True)
+        return next((each for each in same if each.arguments == new.arguments), None)
+
+    @property
+    def nothing_to_run(self) -> bool:
+        """Whether there is no task to choose."""
+        tasks = self._choice("task").queryset
+        return tasks is None or not tasks.exists()
+
+    def placeholder(self) -> str:
+        """The chosen task's own arguments, for the empty field."""
+        value = self["task"].value()
+        field = self._choice("task")
+        try:
+            task = field.clean(value)
+        except ValidationError:
+            return ""
+        return shlex.join(task.arguments) if task else ""

@@ -1,0 +1,30 @@
+/* Shows only the groups of fields that belong to the chosen "when", and the chosen task's own arguments. */
+"use strict";
+(() => {
+  const form = document.querySelector("form.schedule");
+  if (!form) return;
+  const groups = form.querySelectorAll("[data-when]");
+  const showGroups = () => {
+    const chosen = form.querySelector("[name=when]:checked");
+    for (const group of groups) group.hidden = !chosen || !group.dataset.when.split(" ").includes(chosen.value);
+  };
+  const task = form.querySelector("[name=task]");
+  const given = form.querySelector("[name=arguments]");
+  const showArguments = () => {
+    const option = task.selectedOptions[0];
+    given.placeholder = (option && option.dataset.arguments) || "";
+  };
+  form.addEventListener("change", () => {
+    showGroups();
+    showArguments();
+  });
+  form.addEventListener("submit", (event) => {
+    if (form.dataset.sent) event.preventDefault();
+    form.dataset.sent = "yes";
+  });
+  window.addEventListener("pageshow", () => {
+    delete form.dataset.sent;
+    showGroups();
+    showArguments();
+  });
+})();

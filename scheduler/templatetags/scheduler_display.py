@@ -1,0 +1,65 @@
+"""How instants, durations and texts of programs look on the scheduler's pages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django import template
+from django.utils import formats, timezone
+from django.utils.html import format_html
+from django.utils.translation import gettext, ngettext
+
+from scheduler.logs import printable
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+    from django.utils.safestring import SafeString
+
+register = template.Library()
+
+
+@register.filter
+def instant(value: datetime | None) -> SafeString | str:
+    """A date and time in the current zone, which a pointer or a screen reader finds out about."""
+    if value is None:
+        return ""
+    local = timezone.localtime(value)
+    zone = f"{timezone.get_current_timezone_name()} ({local:%Z}, UTC{local:%z})"
+    full = f"{formats.date_format(local, 'l j F Y, H:i:s')} {zone}"
+    shown = formats.date_format(local, "Y-m-d H:i:s")
+    return format_html('<time datetime="{}" title="{}">{}</time>', local.isoformat(), full, shown)
+
+
+@register.filter
+def duration(value: timedelta | None) -> str:
+    """The two biggest units of a duration, such as “3 min 20 s”."""
+    if value is None:
+        return ""
+    seconds = value.total_seconds()
+    if seconds < 10:
+        return gettext("%(seconds)s s") % {"seconds": formats.number_format(round(seconds, 1), 1)}
+    whole = round(seconds)
+    days, rest = divmod(whole, 86_400)
+    hours, rest = divmod(rest, 3600)
+    minutes, whole_seconds = divmod(rest, 60)
+    parts = [
+        (days, ngettext("%(n)d day", "%(n)d days", days)),
+        (hours, gettext("%(n)d h")),
+        (minutes, gettext("%(n)d min")),
+        (whole_seconds, gettext("%(n)d s")),
+    ]
+    first = next(index for index, (count, _text) in enumerate(parts) if count)
+    return " ".join(text % {"n": count} for count, text in parts[first : first + 2] if count)
+
+
+@register.filter(name="printable")
+def printable_filter(value: object) -> str:
+    """A text that a program or a person gave, without anything that acts on the page around it."""
+    return printable(str(value)).replace("\r", "\u240d")
+
+
+@register.filter
+def one_line(value: object) -> str:
+    """``printable``, with line breaks as signs, too."""
+    return printable_filter(value).replace("\n", "\u240a").replace("\t", "\u2409")

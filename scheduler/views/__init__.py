@@ -1,0 +1,1 @@
+"""The staff UI at ``/scheduler/`` and the downloads beside it."""

@@ -1,0 +1,55 @@
+"""What all pages share: the admin's context, and a fragment that is only sent when it has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.exceptions import NotRegistered
+from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
+from django.template.loader import render_to_string
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.cache import get_conditional_response
+from django.utils.http import quote_etag
+
+from scheduler.models import Task
+
+
+def render_page(request: HttpRequest, template: str, context: dict[str, Any], *, status: int = 200) -> TemplateResponse:
+    """A whole page in the admin's frame; the admin's sidebar would take the room that the tables need."""
+    shared = admin.site.each_context(request)
+    shared["is_nav_sidebar_enabled"] = False
+    once = secrets.token_urlsafe(16)
+    return TemplateResponse(request, template, {**shared, "once": once, **context}, status=status)
+
+
+def render_fragment(request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
+    """The part of a page that changes; 304 when the browser has it already."""
+    html = render_to_string(template, context, request)
+    etag = quote_etag(hashlib.sha256(html.encode()).hexdigest()[:32])
+    response = get_conditional_response(request, etag=etag)
+    if response is None or not isinstance(response, HttpResponseNotModified):
+        response = HttpResponse(html)
+    response.headers["ETag"] = etag
+    return response
+
+
+def fragment_url(request: HttpRequest) -> str:
+    """Where a script gets the changing part of this page."""
+    query = request.GET.copy()
+    query["fragment"] = "1"
+    return f"{request.path}?{query.urlencode()}"
+
+
+def admin_tasks_url(request: HttpRequest) -> str | None:
+    """The admin's list of tasks, for those who can open it."""
+    try:
+        tasks = admin.site.get_model_admin(Task)
+    except NotRegistered:
+        return None
+    if not tasks.has_view_or_change_permission(request):
+        return None
+    return reverse("admin:scheduler_task_changelist")
