@@ -64,6 +64,8 @@ class Sample:
     arguments: tuple[str, ...] = ()
     check_arguments: tuple[str, ...] | None = None
     """What ``check_demo`` gives it instead, where the task's own take long."""
+    django: bool = False
+    """It uses the site's models: only such a program gets the site's secrets."""
     fails: bool = False
     files: int = 0
     """At least so many output files belong to a run of it."""
@@ -97,6 +99,7 @@ SAMPLES = (
     Sample(
         name="Export users",
         program="export_users.py",
+        django=True,
         description="The site's users as CSV and JSON.",
         files=2,
         schedules=("Weekdays at 07:30 (cron)",),
@@ -104,6 +107,7 @@ SAMPLES = (
     Sample(
         name="Back up the database",
         program="backup_database.py",
+        django=True,
         description="A verified, compressed copy of the site's database.",
         files=1,
         owner="admin",
@@ -114,7 +118,7 @@ SAMPLES = (
         name="Web log report",
         program="log_report.py",
         description="Sums up a web server's access log as CSV; here a generated one.",
-        arguments=("--generate",),
+        arguments=("--generate", "20000"),
         files=1,
         schedules=("Every week", "Once"),
         granted={"victor": VIEWER},
@@ -122,6 +126,7 @@ SAMPLES = (
     Sample(
         name="Clear expired sessions",
         program="clear_sessions.py",
+        django=True,
         description="Django's own command clearsessions, as a task.",
         owner="admin",
         schedules=("Every day",),
@@ -137,6 +142,7 @@ SAMPLES = (
     Sample(
         name="Purge old runs",
         program="purge_runs.py",
+        django=True,
         description="Deletes runs that ended more than 90 days ago, with their files.",
         arguments=("--days", "90"),
         owner="admin",
@@ -213,6 +219,7 @@ def _make_task(sample: Sample, people: Mapping[str, User], rules: Mapping[str, R
         owner=people[sample.owner],
         program_root=PROGRAM_ROOT,
         program_path=sample.program,
+        environment=Task.Environment.DJANGO if sample.django else Task.Environment.PLAIN,
         arguments=list(sample.arguments),
         timeout_seconds=sample.timeout_seconds,
     )
