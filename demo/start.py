@@ -90,10 +90,10 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 def _run(port: int) -> int:
     var = Path(os.environ.get("SCHEDULER_VAR") or PROJECT / "var").absolute()
-    # Before minutes are spent on an installation.
-    _refuse_taken_port(port)
-    prepare("requirements.txt")
     with _only_demo_on(var, port):
+        # Before minutes are spent on an installation.
+        _refuse_taken_port(port)
+        prepare("requirements.txt")
         manage = Manage(var)
         _set_up(manage)
         server = manage.start("runserver", "--noreload", "--insecure", f"{HOST}:{port}", quiet=True)
