@@ -32,7 +32,7 @@ def wake() -> None:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.setblocking(False)
-            for name in os.listdir(folder):
+            for name in os.listdir(folder):  # noqa: PTH208  (a descriptor, not a path)
                 with contextlib.suppress(OSError):
                     # By the descriptor: the address of a Unix socket has at most 107 bytes (unix(7)).
                     sender.sendto(b"w", f"/proc/self/fd/{folder}/{name}")

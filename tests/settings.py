@@ -29,3 +29,4 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":  # noqa: F405
 # A test's own programs (see tests/runs/conftest.py), also in the processes that it starts.
 if programs := os.environ.get("SCHEDULER_TESTS_PROGRAMS"):
     SCHEDULER["PROGRAM_ROOTS"] = {"programs": Path(programs)}  # noqa: F405
+    SCHEDULER["ENVIRONMENT"] = ["PATH", "FOLDER"]  # noqa: F405

@@ -69,8 +69,8 @@ class LocalExecutor:
         return failures
 
     def _launch(self, run_uuid: uuid.UUID, folder: protocol.RunFolder, environment: dict[str, str]) -> None:
-        if self.is_launching(run_uuid):
-            return
+        if run_uuid in self._launches:
+            return  # under way, or its answer is still to be taken
         try:
             self._launches[run_uuid] = subprocess.Popen(
                 [*SUPERVISOR_COMMAND, folder.path],

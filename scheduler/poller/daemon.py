@@ -93,16 +93,15 @@ class PollerDaemon:
         """Say in the poller's row that it is up; now and then look after what dead pollers left."""
         if timedelta(0) <= now - self.row.seen_at < REPORT_EVERY:
             return
+        for other in Poller.objects.filter(host=self.host.id, ended_at=None).exclude(pk=self.row.pk):
+            if other.boot_id != self.row.boot_id or not processes.is_alive(other.pid, other.start_ticks):
+                Poller.objects.filter(pk=other.pk).update(ended_at=now)
+        Poller.objects.filter(ended_at__lt=now - KEEP_ENDED_POLLERS).delete()
         self.row.seen_at = now
         if not Poller.objects.filter(pk=self.row.pk).update(seen_at=now, ended_at=None):
             self.row.started_at = self.row.started_at or now
             self.row.save(force_insert=True)  # the first report, or the row is gone (an older database was restored)
             self._tidy()
-        others = Poller.objects.filter(host=self.host.id, ended_at=None).exclude(pk=self.row.pk)
-        for other in others:
-            if other.boot_id != self.row.boot_id or not processes.is_alive(other.pid, other.start_ticks):
-                Poller.objects.filter(pk=other.pk).update(ended_at=now)
-        Poller.objects.filter(ended_at__lt=now - KEEP_ENDED_POLLERS).delete()
 
     def _tidy(self) -> None:
         """Remove what pollers left that were killed: sockets, and the folders of runs that were ingested already."""

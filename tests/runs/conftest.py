@@ -126,6 +126,12 @@ def fresh(run: Run) -> Run:
     return Run.objects.select_related("task", "schedule").get(pk=run.pk)
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process lives; a zombie (an init that does not reap) counts as ended."""
+    process = processes.look_at(pid)
+    return process is not None and not process.is_zombie
+
+
 def supervisor_pid(run: Run) -> int:
     started = outputs.run_folder(run.uuid).read(protocol.STARTED)
     assert started is not None

@@ -14,9 +14,8 @@ from django.utils import timezone
 from scheduler import outputs
 from scheduler.models import RunEvent, Task
 from scheduler.states import Reason, Status
-from scheduler.supervisor import processes
 
-from .conftest import fresh, wait_until
+from .conftest import fresh, is_alive, wait_until
 
 if TYPE_CHECKING:
     from .conftest import World
@@ -26,6 +25,7 @@ def test_a_program_that_ends_well_is_completed_and_its_log_is_kept(world: World)
     run = world.run("import sys; print('to stdout'); print('to stderr', file=sys.stderr)")
     assert (run.status, run.reason, run.exit_code) == (Status.COMPLETED, Reason.EXIT_CODE, 0)
     assert world.log(run) == "to stdout\nto stderr\n"
+    assert run.started_at and run.finished_at
     assert run.queued_at <= run.started_at <= run.finished_at
     assert run.program == "programs/program.py"
     assert list(run.events.values_list("what", flat=True)) == ["queued", "claimed", "started", "finished"]
@@ -142,7 +142,8 @@ def test_messages_and_progress_are_seen_while_the_program_runs(world: World) -> 
         """
         import json, os, time
         reports = open(os.environ["SCHEDULER_REPORTS"], "a")
-        print(json.dumps({"message": "half way", "progress": 5, "total": 10, "label": "rows"}), file=reports, flush=True)
+        report = {"message": "half way", "progress": 5, "total": 10, "label": "rows"}
+        print(json.dumps(report), file=reports, flush=True)
         print("no json\\n[1]\\n{\\"progress\\": \\"x\\"}", file=reports, flush=True)
         while not os.path.exists(os.environ["FOLDER"] + "/go"):
             time.sleep(0.02)
@@ -218,10 +219,10 @@ def test_a_run_that_ignores_the_request_is_killed_with_its_whole_tree(world: Wor
         poller=poller,
     )
     pids = [int(line.split()[1]) for line in world.log(run).splitlines()]
-    assert all(processes.look_at(pid) for pid in pids)
+    assert all(is_alive(pid) for pid in pids)
     fresh(run).cancel(by=world.owner, now=timezone.now())
     assert world.finish(run, poller=poller).status == Status.CANCELLED
-    assert [pid for pid in pids if processes.look_at(pid)] == []
+    assert [pid for pid in pids if is_alive(pid)] == []
 
 
 def test_what_a_program_leaves_behind_is_ended(world: World) -> None:
@@ -232,7 +233,7 @@ def test_what_a_program_leaves_behind_is_ended(world: World) -> None:
         """
     )
     assert run.status == Status.COMPLETED
-    assert processes.look_at(int(world.log(run))) is None
+    assert not is_alive(int(world.log(run)))
 
 
 def test_a_run_is_stopped_at_its_time_limit(world: World) -> None:
@@ -278,6 +279,7 @@ def test_a_task_does_not_overlap_itself(world: World) -> None:
     assert fresh(second).status == Status.QUEUED
     (world.folder / "go").touch()
     first, second = world.finish(first, poller=poller), world.finish(second, poller=poller)
+    assert second.started_at and first.finished_at
     assert second.started_at >= first.finished_at
 
 
