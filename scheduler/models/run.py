@@ -354,7 +354,8 @@ class Run(models.Model):
 
 
 def _local(instant: datetime | None) -> str:
-    return formats.date_format(timezone.localtime(instant), "DATETIME_FORMAT") if instant else ""
+    # Not DATETIME_FORMAT: it ends in "a.m." in some languages, and the sentence ends here.
+    return formats.date_format(timezone.localtime(instant), "Y-m-d H:i:s") if instant else ""
 
 
 def _signal_name(number: int | None) -> str:
