@@ -88,7 +88,7 @@ def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     call(sys.executable, "-m", "venv", folder / "venv", folder=folder)
     python = folder / "venv" / "bin" / "python"
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    install: list[str | Path] = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     # What the wheel itself asks for, and nothing else; the pins only say which version.
     call(*install, "--constraint", PROJECT / "requirements.txt", wheel, folder=folder)
     call(python, "-m", "django", "startproject", "mysite", folder, folder=folder)
