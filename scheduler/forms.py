@@ -106,7 +106,10 @@ class ScheduleForm(forms.Form):
         label=_("Task"),
         widget=TaskSelect,
         empty_label=_("Choose a task"),
-        error_messages={"invalid_choice": _("Choose one of the tasks in the list.")},
+        error_messages={
+            "required": _("Choose a task."),
+            "invalid_choice": _("Choose one of the tasks in the list."),
+        },
     )
     arguments = forms.CharField(
         label=_("Arguments"),
@@ -114,7 +117,13 @@ class ScheduleForm(forms.Form):
         max_length=10_000,
         help_text=_("As in a shell, with quotes where an argument has spaces. Empty: the task's own arguments."),
     )
-    when = forms.ChoiceField(label=_("When"), choices=When.choices, widget=forms.RadioSelect, initial=When.NOW)
+    when = forms.ChoiceField(
+        label=_("When"),
+        choices=When.choices,
+        widget=forms.RadioSelect,
+        initial=When.NOW,
+        error_messages={"required": _("Choose when.")},
+    )
     at = WallTimeField(label=_("Date and time"), required=False)
     recurrence = RecurrenceChoice(
         Recurrence.objects.all(), label=_("Recurrence"), required=False, empty_label=_("Choose a recurrence")

@@ -55,12 +55,12 @@
     }
   };
 
+  // The fragment's elements each have an id, and stand below [data-live], with other things between them.
   const show = (html) => {
-    const page = new DOMParser().parseFromString(html, "text/html");
-    const next = page.body.firstElementChild;
-    const now = live.firstElementChild;
-    if (!next || !now || next.id !== now.id) throw new Error("not the fragment of this page");
-    morph(now, next);
+    const parts = [...new DOMParser().parseFromString(html, "text/html").body.children];
+    const places = parts.map((part) => document.getElementById(part.id));
+    if (!parts.length || places.includes(null)) throw new Error("not the fragment of this page");
+    parts.forEach((part, index) => morph(places[index], part));
   };
 
   const connected = (yes) => {

@@ -42,6 +42,7 @@
       }
     }
     tail.textContent = shown(unended);
+    box.hidden = follow.hidden = false;
     if (empty) empty.hidden = true;
   };
 
@@ -99,7 +100,7 @@
   });
   wanted.addEventListener("change", toEnd);
 
-  follow.hidden = false;
+  follow.hidden = box.hidden;
   toEnd();
   ask();
 })();
