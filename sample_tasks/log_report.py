@@ -183,7 +183,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Count an access log by path, status and day.")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("log", nargs="?", type=Path, help="the log, in combined format, plain or gzip")
-    source.add_argument("--generate", type=whole_number, metavar="N", help="make a log of N lines, and count that")
+    source.add_argument(
+        "--generate",
+        type=whole_number,
+        nargs="?",
+        const=20_000,
+        metavar="N",
+        help="make a log of N lines (%(const)s when you do not say), and count that",
+    )
     parser.add_argument("--seed", type=int, default=1, help="another number makes another log (default: %(default)s)")
     arguments = parser.parse_args(run.arguments)
 

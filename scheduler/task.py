@@ -132,7 +132,7 @@ class TaskRun:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 stream.flush()  # what we wrote comes before what it writes
-        with _term_raises():
+        with _TermRaises() as term:
             program = subprocess.Popen(
                 [os.fspath(part) for part in argv],
                 stdin=subprocess.DEVNULL,
@@ -140,6 +140,7 @@ class TaskRun:
                 cwd=cwd,
             )
             try:
+                term.arm()
                 code = program.wait()
             except BaseException:
                 program.terminate()
@@ -170,28 +171,37 @@ def _environment(*, everything: bool) -> dict[str, str]:
     }
 
 
-@contextlib.contextmanager
-def _term_raises() -> Iterator[None]:
+class _TermRaises:
     """By hand nobody else would end the program that we wait for: TERM becomes an exception, as Ctrl-C is one.
 
     The scheduler sends TERM to the whole tree, so there it keeps its own meaning.
     """
-    if (
-        _under_scheduler()
-        or threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
-    ):
-        yield
-        return
 
-    def leave(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
+    def __enter__(self) -> _TermRaises:
+        self._received = self._armed = False
+        self._installed = (
+            not _under_scheduler()
+            and threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        )
+        if self._installed:
+            signal.signal(signal.SIGTERM, self._handle)
+        return self
 
-    signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    def __exit__(self, *_error: object) -> None:
+        if self._installed:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def arm(self) -> None:
+        """From now on there is a program to end: before, an exception would lose it in the middle of its start."""
+        self._armed = True
+        if self._received:
+            raise SystemExit(128 + signal.SIGTERM)
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        first, self._received = not self._received, True
+        if first and self._armed:
+            raise SystemExit(128 + signal.SIGTERM)
 
 
 # Reports
