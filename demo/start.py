@@ -189,7 +189,7 @@ class Manage:
 
 def _make_folder(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
     except OSError as error:
         raise SetUpError(
             f"The folder {folder} cannot be made: {error.strerror}. Make its parent writable, or set SCHEDULER_VAR to "
