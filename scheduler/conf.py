@@ -27,6 +27,8 @@ class SchedulerSettings:
     """The scheduler's own folder on a local disk: run folders, wake-up sockets and (by default) the store."""
     program_roots: Mapping[str, Path]
     """Name -> folder. Only programs below these folders can be run."""
+    program_users: Mapping[str, str]
+    """Name of a program root -> the Unix user that its programs run as; others run as the poller's own user."""
     store: Path
     """The folder of collected outputs and logs, which the web server's user may read. Default: ROOT/store."""
     store_group: str = ""
@@ -45,8 +47,6 @@ class SchedulerSettings:
     """The files of one run are collected up to this many bytes in all."""
     output_files: int = 10_000
     """At most this many files of one run are collected."""
-    grace_seconds: float = 10.0
-    """Between TERM and KILL, unless the task says otherwise."""
 
 
 def scheduler_settings() -> SchedulerSettings:
@@ -58,11 +58,15 @@ def scheduler_settings() -> SchedulerSettings:
 def _read() -> SchedulerSettings:
     given = getattr(settings, "SCHEDULER", None)
     if not isinstance(given, dict):
-        raise ImproperlyConfigured("settings.SCHEDULER is missing. Set it to a dict with at least ROOT and PROGRAM_ROOTS.")
+        raise ImproperlyConfigured(
+            "settings.SCHEDULER is missing. Set it to a dict with at least ROOT and PROGRAM_ROOTS."
+        )
     known = {field.name.upper() for field in fields(SchedulerSettings)}
     for key in given:
         if key not in known:
-            raise ImproperlyConfigured(f"settings.SCHEDULER has an unknown key {key!r}. Known: {', '.join(sorted(known))}.")
+            raise ImproperlyConfigured(
+                f"settings.SCHEDULER has an unknown key {key!r}. Known: {', '.join(sorted(known))}."
+            )
     for key in ("ROOT", "PROGRAM_ROOTS"):
         if not given.get(key):
             raise ImproperlyConfigured(f"settings.SCHEDULER has no {key!r}.")
@@ -71,14 +75,23 @@ def _read() -> SchedulerSettings:
     values["store"] = _absolute("STORE", values.get("store") or values["root"] / "store")
     roots = values["program_roots"]
     if not isinstance(roots, dict) or not all(isinstance(name, str) and name and "/" not in name for name in roots):
-        raise ImproperlyConfigured("settings.SCHEDULER['PROGRAM_ROOTS'] must be a dict of name (without '/') to folder.")
+        raise ImproperlyConfigured(
+            "settings.SCHEDULER['PROGRAM_ROOTS'] must be a dict of name (without '/') to folder."
+        )
     values["program_roots"] = {name: _absolute("PROGRAM_ROOTS", folder) for name, folder in roots.items()}
+    users = values.setdefault("program_users", {})
+    if not isinstance(users, dict) or not set(users) <= set(roots):
+        raise ImproperlyConfigured(
+            "settings.SCHEDULER['PROGRAM_USERS'] must be a dict of names in PROGRAM_ROOTS to Unix users."
+        )
     project = values.get("project_folder") or getattr(settings, "BASE_DIR", None)
     values["project_folder"] = _absolute("PROJECT_FOLDER", project) if project else None
     for key in ("django_environment", "environment"):
         if key in values:
             if isinstance(values[key], str):
-                raise ImproperlyConfigured(f"settings.SCHEDULER[{key.upper()!r}] must be a list of names, not a string.")
+                raise ImproperlyConfigured(
+                    f"settings.SCHEDULER[{key.upper()!r}] must be a list of names, not a string."
+                )
             values[key] = tuple(values[key])
     for key in ("capacity", "log_bytes", "output_bytes", "output_files"):
         if key in values and (not isinstance(values[key], int) or values[key] < 1):
@@ -89,7 +102,9 @@ def _read() -> SchedulerSettings:
 def _absolute(key: str, value: object) -> Path:
     path = Path(str(value))
     if not path.is_absolute():
-        raise ImproperlyConfigured(f"settings.SCHEDULER[{key!r}] has the relative path {str(value)!r}; give an absolute one.")
+        raise ImproperlyConfigured(
+            f"settings.SCHEDULER[{key!r}] has the relative path {str(value)!r}; give an absolute one."
+        )
     return path
 
 

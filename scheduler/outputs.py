@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from scheduler.models import Run
 
 NAME_BYTES = 150
-STORE_FOLDER_MODE = 0o2750
+SHARED_FOLDER_MODE = 0o2750
 
 
 def log_path(run: Run) -> Path:
@@ -65,16 +65,17 @@ def make_root() -> None:
     """Make the scheduler's folders; those that exist keep their modes."""
     given = scheduler_settings()
     given.root.mkdir(mode=0o711, parents=True, exist_ok=True)
-    for name in ("runs", "wake"):
-        (given.root / name).mkdir(mode=0o711, exist_ok=True)
-    _make_store_folder(given.store)
+    (given.root / "runs").mkdir(mode=0o711, exist_ok=True)
+    # The web server's user looks into them: through the store's group.
+    _make_shared_folder(given.root / "wake")
+    _make_shared_folder(given.store)
 
 
-def make_run_folders(run_uuid: uuid.UUID) -> protocol.RunFolder:
-    """Make the run's folder and its folder in the store."""
-    _make_store_folder(store_folder(run_uuid))
+def make_run_folders(run_uuid: uuid.UUID, owner: tuple[int, int] | None) -> protocol.RunFolder:
+    """Make the run's folder and its folder in the store; ``owner`` is the (uid, gid) of the task's own user, if any."""
+    _make_shared_folder(store_folder(run_uuid))
     folder = run_folder(run_uuid)
-    folder.make()
+    folder.make(owner)
     return folder
 
 
@@ -149,7 +150,7 @@ def _unique(name: str, taken: set[str]) -> str:
     return candidate
 
 
-def _make_store_folder(path: Path) -> None:
+def _make_shared_folder(path: Path) -> None:
     try:
         path.mkdir(parents=path == scheduler_settings().store)
     except FileExistsError:
@@ -158,4 +159,4 @@ def _make_store_folder(path: Path) -> None:
     gid = store_gid()
     if gid is not None:
         os.chown(path, -1, gid)
-    path.chmod(STORE_FOLDER_MODE)
+    path.chmod(SHARED_FOLDER_MODE)

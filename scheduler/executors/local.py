@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import subprocess
 import sys
 from pathlib import Path
@@ -38,14 +39,17 @@ class LocalExecutor:
         try:
             program = programs.resolve(run.task.program_root, run.task.program_path)
             environment = environment_for(run.task)
-            outputs.make_run_folders(run.uuid)
-            folder.write(protocol.SPEC, _spec(run, folder, program, environment))
+            user = user_of(run.task)
+            if user is not None:
+                environment |= {"HOME": user["home"], "USER": user["name"], "LOGNAME": user["name"]}
+            outputs.make_run_folders(run.uuid, (user["uid"], user["gid"]) if user else None)
+            folder.write(protocol.SPEC, _spec(run, program, environment, user))
         except programs.ProgramError as error:
             raise LaunchError(str(error)) from error
         except OSError as error:
             raise LaunchError(f"{error.strerror or error}: {error.filename or folder.path}") from error
         except KeyError as error:
-            raise LaunchError(f"the group {error} of SCHEDULER['STORE_GROUP'] does not exist") from error
+            raise LaunchError(f"SCHEDULER['STORE_GROUP'] or SCHEDULER['PROGRAM_USERS']: {error.args[0]}") from error
         self._launch(run.uuid, folder, environment)
 
     def collect(self, run: Run) -> None:
@@ -100,7 +104,24 @@ def environment_for(task: Task) -> dict[str, str]:
     return environment
 
 
-def _spec(run: Run, folder: protocol.RunFolder, program: Path, environment: dict[str, str]) -> dict[str, Any]:
+def user_of(task: Task) -> dict[str, Any] | None:
+    """The Unix user that a task's program runs as; None for the poller's own. Raises KeyError for an unknown one."""
+    name = scheduler_settings().program_users.get(task.program_root)
+    if name is None:
+        return None
+    account = pwd.getpwnam(name)
+    if account.pw_uid == os.geteuid():
+        return None
+    return {
+        "name": name,
+        "uid": account.pw_uid,
+        "gid": account.pw_gid,
+        "groups": os.getgrouplist(name, account.pw_gid),
+        "home": account.pw_dir,
+    }
+
+
+def _spec(run: Run, program: Path, environment: dict[str, str], user: dict[str, Any] | None) -> dict[str, Any]:
     given = scheduler_settings()
     return {
         "run": str(run.uuid),
@@ -108,6 +129,7 @@ def _spec(run: Run, folder: protocol.RunFolder, program: Path, environment: dict
         "claim_token": run.claim_token,
         "argv": [sys.executable, str(program), *run.arguments],
         "environment": sorted(environment),  # names only: values never reach the disk
+        "user": user,
         "timeout_seconds": run.task.timeout_seconds,
         "grace_seconds": run.task.grace_seconds,
         "log": str(outputs.log_path(run)),

@@ -17,6 +17,7 @@ from scheduler import outputs
 from scheduler.conf import scheduler_settings
 from scheduler.models import Poller, Run, Schedule, StoreRemoval
 from scheduler.poller.host import Host, this_host
+from scheduler.poller.notify import notify
 from scheduler.poller.waker import Waker, remove_abandoned_sockets
 from scheduler.poller.watch import Watcher
 from scheduler.supervisor import processes
@@ -58,6 +59,7 @@ class PollerDaemon:
             logger.info(
                 "poller %s on %s, pid %s: up, capacity %s", self.row.pk, self.host.name, os.getpid(), self.capacity
             )
+            notify("READY=1")
             database_is_up = True
             while not self.stopping:
                 try:
@@ -73,7 +75,9 @@ class PollerDaemon:
                     database_is_up = False
                     _drop_connection()
                     pause = IDLE_SECONDS
+                notify("WATCHDOG=1")  # the database being gone is no reason to be restarted
                 waker.wait(pause)
+        notify("STOPPING=1")
         self._say_goodbye()
 
     def tick(self, now: datetime) -> int:

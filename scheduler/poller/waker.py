@@ -29,6 +29,7 @@ class Waker:
             self._socket.bind(f"/proc/self/fd/{folder}/{self.path.name}")
         finally:
             os.close(folder)
+        self.path.chmod(0o660)  # the web server's user writes into it, through the folder's group
         self._signalled, self._signals = socket.socketpair()
         for end in (self._signalled, self._signals):
             end.setblocking(False)

@@ -24,6 +24,7 @@ CHUNK = 1024 * 1024
 MAX_DEPTH = 20
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+PATH_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class NotCollected(Exception):  # noqa: N818  (an outcome, not an error)
@@ -32,10 +33,13 @@ class NotCollected(Exception):  # noqa: N818  (an outcome, not an error)
 
 def collect(folder: RunFolder, spec: dict[str, Any]) -> None:
     """Collect the files of a run in which no process is left any more, and write done.json."""
+    owners = {int(spec["user"]["uid"]) if spec.get("user") else os.geteuid()}
     plan = folder.read(OUTPUTS)
     if plan is None:
-        plan = _plan(folder.file(OUTPUT), int(spec["output_files"]))
+        plan = _plan(folder.file(OUTPUT), int(spec["output_files"]), owners)
         folder.write(OUTPUTS, plan)
+    else:
+        owners.add(os.geteuid())  # taken already, before the collection was interrupted
     files: list[dict[str, Any]] = []
     problems = list(plan["problems"])
     room = int(spec["output_bytes"])
@@ -43,7 +47,7 @@ def collect(folder: RunFolder, spec: dict[str, Any]) -> None:
         for entry in plan["files"]:
             try:
                 with _opened(folder.file(OUTPUT), FOLDER_FLAGS) as output:
-                    size, digest = _collect_file(output, entry["path"], store, entry["id"], spec, room)
+                    size, digest = _collect_file(output, entry["path"], store, entry["id"], spec, owners, room)
             except NotCollected as why:
                 problems.append({"path": entry["path"], "why": str(why)})
             except OSError as error:
@@ -56,20 +60,23 @@ def collect(folder: RunFolder, spec: dict[str, Any]) -> None:
     folder.write(DONE, {"files": files, "problems": problems})
 
 
-def _plan(output: str, most: int) -> dict[str, Any]:
+def _plan(output: str, most: int, owners: set[int]) -> dict[str, Any]:
     """What there is to collect, each with its id in the store."""
     files: list[dict[str, Any]] = []
     problems: list[dict[str, Any]] = []
     too_many = 0
     try:
+        _take(output, None, owners)
         with _opened(output, FOLDER_FLAGS) as top:
-            for path, why in _walk(top, []):
+            for path, why in _walk(top, [], owners):
                 if why:
                     problems.append({"path": path, "why": why})
                 elif len(files) < most:
                     files.append({"id": str(uuid.UUID(bytes=os.urandom(16), version=4)), "path": path})
                 else:
                     too_many += 1
+    except NotCollected as why:
+        problems.append({"path": [], "why": f"the output folder is not collected: {why}"})
     except OSError as error:
         problems.append({"path": [], "why": f"the output folder cannot be read: {error.strerror}"})
     if too_many:
@@ -77,7 +84,7 @@ def _plan(output: str, most: int) -> dict[str, Any]:
     return {"files": files, "problems": problems[:1000]}
 
 
-def _walk(folder: int, path: list[str]) -> Iterator[tuple[list[str], str]]:
+def _walk(folder: int, path: list[str], owners: set[int]) -> Iterator[tuple[list[str], str]]:
     """(path as a list of names, why it cannot be collected or "") of everything below an open folder."""
     for name in sorted(os.listdir(folder)):
         here = [*path, name]
@@ -88,8 +95,11 @@ def _walk(folder: int, path: list[str]) -> Iterator[tuple[list[str], str]]:
             elif len(here) > MAX_DEPTH:
                 yield here, "too many folders inside each other"
             else:
+                _take(name, folder, owners)
                 with _opened(name, FOLDER_FLAGS, folder) as inner:
-                    yield from _walk(inner, here)
+                    yield from _walk(inner, here, owners)
+        except NotCollected as why:
+            yield here, str(why)
         except OSError as error:
             yield here, error.strerror or str(error)
 
@@ -102,32 +112,51 @@ def _kind_problem(mode: int) -> str:
 
 
 def _collect_file(
-    output: int, path: list[str], store: int, name: str, spec: dict[str, Any], room: int
+    output: int, path: list[str], store: int, name: str, spec: dict[str, Any], owners: set[int], room: int
 ) -> tuple[int, str]:
     """Bring one file into the store; its size and SHA-256. Raises NotCollected or OSError when it stays behind."""
     try:
-        with _parent(output, path[:-1]) as parent, _opened(path[-1], FILE_FLAGS, parent) as source:
-            found = _check(source, room)
-            _move(parent, path[-1], source, found, store, name)
+        with _parent(output, path[:-1]) as parent:
+            _take(path[-1], parent, owners)
+            with _opened(path[-1], FILE_FLAGS, parent) as source:
+                found = _check(source, {os.geteuid()})
+                if found.st_size > room:
+                    raise NotCollected("the run's files are larger than the limit")
+                _move(parent, path[-1], source, found, store, name)
     except FileNotFoundError:
         pass  # moved already, before the collection was interrupted; if not, the next line says so
     with _opened(name, FILE_FLAGS, store) as target:
         if spec.get("store_gid") is not None:
             os.fchown(target, -1, int(spec["store_gid"]))
         os.fchmod(target, 0o640)
-        return os.fstat(target).st_size, _digest(target)
+        try:
+            return _check(target, {os.geteuid()}).st_size, _digest(target)
+        except NotCollected:
+            os.unlink(name, dir_fd=store)  # it got another name meanwhile
+            raise
 
 
-def _check(source: int, room: int) -> os.stat_result:
-    found = os.fstat(source)
-    if why := _kind_problem(found.st_mode):
-        raise NotCollected(why)
-    if found.st_nlink != 1:
-        raise NotCollected("it has another name (hard link), so it may be somebody else's file")
-    if found.st_uid != os.geteuid():
+def _take(name: str, folder: int | None, owners: set[int]) -> None:
+    """Make a file or folder of the task's user this process's own, and readable, by a descriptor that opens nothing."""
+    with _opened(name, PATH_FLAGS, folder) as place:
+        found = _check(place, owners)
+        itself = f"/proc/self/fd/{place}"
+        if found.st_uid != os.geteuid():
+            os.chown(itself, os.geteuid(), -1)
+        if not found.st_mode & stat.S_IRUSR or stat.S_ISDIR(found.st_mode):
+            os.chmod(itself, stat.S_IMODE(found.st_mode) | stat.S_IRWXU)
+
+
+def _check(file: int, owners: set[int]) -> os.stat_result:
+    """The state of an open file or folder. Raises NotCollected when it is not to be touched."""
+    found = os.fstat(file)
+    if not stat.S_ISDIR(found.st_mode):
+        if why := _kind_problem(found.st_mode):
+            raise NotCollected(why)
+        if found.st_nlink != 1:
+            raise NotCollected("it has another name (hard link), so it may be somebody else's file")
+    if found.st_uid not in owners:
         raise NotCollected("it belongs to another user")
-    if found.st_size > room:
-        raise NotCollected("the run's files are larger than the limit")
     return found
 
 

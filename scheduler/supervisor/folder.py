@@ -83,11 +83,19 @@ class RunFolder:
         """Write a JSON file so that it is there wholly or not at all, also after a crash of the machine."""
         write_json(self.file(name), content)
 
-    def make(self) -> None:
-        """Make the folder with its output folder and reports file; what is there already is kept."""
+    def make(self, owner: tuple[int, int] | None = None) -> None:
+        """Make the folder with its output folder and reports file; what is there already is kept.
+
+        ``owner`` (uid, gid) is the task's user, when that is another than this process's.
+        """
         os.makedirs(self.path, mode=0o711, exist_ok=True)
         os.makedirs(self.file(OUTPUT), mode=0o700, exist_ok=True)
-        os.close(os.open(self.file(REPORTS), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        reports = os.open(self.file(REPORTS), flags, 0o644)
+        if owner is not None:
+            os.fchown(reports, *owner)
+            os.chown(self.file(OUTPUT), *owner, follow_symlinks=False)
+        os.close(reports)
 
     def prepare_result(self) -> int:
         """Reserve the room of exit.json on the disk; the descriptor goes to ``write_result``."""

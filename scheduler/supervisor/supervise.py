@@ -16,6 +16,7 @@ from .folder import CONTROL, OUTPUT, REPORTS, STARTED, STOP, TASK, RunFolder
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 PR_SET_CHILD_SUBREAPER = 36
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 LOOK_EVERY_SECONDS = 1.0
 TREE_LOOK_SECONDS = 0.05
 READ_BYTES = 65_536
@@ -108,6 +109,10 @@ class Supervision:
 
     def _become_program(self, supervisor: int, go: int) -> None:
         os.setsid()
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write(str(TASK_OOM_SCORE))
+        self._take_credentials()
+        # After the credentials: a change of them clears it (prctl(2)).
         self.libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
         if os.getppid() != supervisor:
             os._exit(127)  # it died before the line above
@@ -119,8 +124,6 @@ class Supervision:
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         os.umask(0o027)
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-            file.write(str(TASK_OOM_SCORE))
         os.chdir(self.folder.file(OUTPUT))
         environment = {
             **os.environ,
@@ -135,6 +138,14 @@ class Supervision:
         if os.read(go, 1) != b"!":
             os._exit(127)  # the supervisor ended before everybody could find this process
         os.execve(self.spec["argv"][0], self.spec["argv"], environment)
+
+    def _take_credentials(self) -> None:
+        """Become the task's user, if it has one of its own; in any case no capability of the poller is handed on."""
+        self.libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+        if user := self.spec.get("user"):
+            os.setgroups(user["groups"])
+            os.setgid(user["gid"])
+            os.setuid(user["uid"])
 
     # Watch
 

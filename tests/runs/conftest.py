@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from dataclasses import dataclass, field
@@ -139,27 +141,30 @@ def supervisor_pid(run: Run) -> int:
 
 
 @pytest.fixture
-def world(transactional_db: None, tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    root = tmp_path / "scheduler"
-    (tmp_path / "programs").mkdir()
+def world(transactional_db: None, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    folder = Path(tempfile.mkdtemp(prefix="scheduler-world-"))
+    folder.chmod(0o711)  # other Unix users pass through it, as they do through a server's folders
+    root, programs = folder / "scheduler", folder / "programs"
+    programs.mkdir(mode=0o755)
     settings.SCHEDULER = {
         **django_settings.SCHEDULER,
         "ROOT": root,
-        "PROGRAM_ROOTS": {"programs": tmp_path / "programs"},
+        "PROGRAM_ROOTS": {"programs": programs},
+        "ENVIRONMENT": ["PATH", "FOLDER"],
     }
     for name, value in {
         "SCHEDULER_ROOT": str(root),
-        "SCHEDULER_VAR": str(tmp_path),
-        "SCHEDULER_TESTS_PROGRAMS": str(tmp_path / "programs"),
+        "SCHEDULER_VAR": str(folder),
+        "SCHEDULER_TESTS_PROGRAMS": str(programs),
         "DATABASE_URL": database_url(),
-        "FOLDER": str(tmp_path),
+        "FOLDER": str(folder),
     }.items():
         monkeypatch.setenv(name, value)
-    settings.SCHEDULER["ENVIRONMENT"] = ["PATH", "FOLDER"]
     owner = get_user_model().objects.create_user("olivia", is_staff=True)
-    here = World(tmp_path, owner)
+    here = World(folder, owner)
     yield here
     here.end()
+    shutil.rmtree(folder)
 
 
 def database_url() -> str:
