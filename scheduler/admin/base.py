@@ -1,0 +1,95 @@
+"""What every admin page of the scheduler keeps to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.contrib.admin.filters import SimpleListFilter
+from django.core.exceptions import FieldDoesNotExist
+from django.http import Http404
+from django.utils import formats, timezone
+from django.utils.translation import gettext
+
+from scheduler import access
+
+if TYPE_CHECKING:
+    from datetime import datetime, tzinfo
+
+    from django.contrib.auth.models import AnonymousUser, User
+    from django.db.models import Field, Model
+    from django.http import HttpRequest
+
+    ModelAdmin = admin.ModelAdmin[Any]
+    RelatedFieldListFilter = admin.RelatedFieldListFilter
+else:
+    ModelAdmin = admin.ModelAdmin
+    RelatedFieldListFilter = admin.RelatedFieldListFilter
+
+
+class SchedulerAdmin(ModelAdmin):
+    """Rows that a person may not see do not exist for them, and lists are narrowed down only by the filters they offer.
+
+    Subclasses give ``get_queryset`` and all of ``has_*_permission``.
+    """
+
+    view_on_site = False
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request) or self.has_add_permission(request)
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Model:
+        """The row. Raises Http404 when there is none, or when this person may not see it."""
+        found: Model | None = super().get_object(request, object_id, from_field)
+        if found is None:
+            raise Http404(gettext("There is no %(what)s “%(id)s”.") % {"what": self.opts.verbose_name, "id": object_id})
+        return found
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        """Only what the offered filters put into the address.
+
+        Django lets any field of the row be asked about by hand (``?program__startswith=``), and some of what it is
+        related to; nothing here needs that.
+        """
+        field, _, rest = lookup.partition("__")
+        for item in self.list_filter if request is None else self.get_list_filter(request):
+            name = item[0] if isinstance(item, list | tuple) else item
+            if isinstance(name, type):
+                if issubclass(name, SimpleListFilter) and lookup == name.parameter_name:
+                    return True
+            elif field == name:
+                return rest in self._filter_lookups(field)
+        return False
+
+    def _filter_lookups(self, name: str) -> set[str]:
+        lookups = {"", "exact", "isnull"}
+        try:
+            target = getattr(self.opts.get_field(name), "target_field", None)
+        except FieldDoesNotExist:
+            target = None
+        return lookups | ({f"{target.name}__exact"} if target is not None else set())
+
+
+class VisibleTasksFilter(RelatedFieldListFilter):
+    """Offers only tasks that this person may see."""
+
+    def has_output(self) -> bool:
+        # Django drops what was asked for where there is no choice, and lists everything.
+        return super().has_output() or self.lookup_val is not None
+
+    def field_choices(
+        self, field: Field[Any, Any], request: HttpRequest, model_admin: admin.ModelAdmin[Any]
+    ) -> list[tuple[str, Any]]:
+        visible = access.visible_tasks(request.user).values("pk")
+        return list(field.get_choices(include_blank=False, ordering=("name",), limit_choices_to={"pk__in": visible}))
+
+
+def is_anybody(user: User | AnonymousUser, *actions: str) -> bool:
+    """Whether the user may do one of the actions on at least one task."""
+    return any(access.tasks_with(user, action).exists() for action in actions)
+
+
+def in_zone(instant: datetime, zone: tzinfo | None = None) -> str:
+    """An instant for people, with the zone's abbreviation; in the current zone if none is given."""
+    local = timezone.localtime(instant, zone)
+    return f"{formats.date_format(local, 'DATETIME_FORMAT')} {local.tzname()}"

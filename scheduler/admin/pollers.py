@@ -1,0 +1,40 @@
+"""Pollers, to look at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.contrib import admin
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from scheduler import access
+from scheduler.models import Poller
+from scheduler.models.poller import SILENT_AFTER
+
+from .base import SchedulerAdmin
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+
+@admin.register(Poller)
+class PollerAdmin(SchedulerAdmin):
+    list_display = ("host_name", "pid", "alive", "version", "capacity", "started_at", "seen_at", "ended_at")
+    actions = None
+
+    @admin.display(description=_("alive"), boolean=True)
+    def alive(self, poller: Poller) -> bool:
+        return poller.ended_at is None and poller.seen_at >= timezone.now() - SILENT_AFTER
+
+    def has_view_permission(self, request: HttpRequest, obj: Poller | None = None) -> bool:
+        return access.can_everywhere(request.user, "view_poller")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Poller | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Poller | None = None) -> bool:
+        return False

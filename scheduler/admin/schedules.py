@@ -1,0 +1,282 @@
+"""Schedules, on their own and as a part of their task's page."""
+
+from __future__ import annotations
+
+import zoneinfo
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from scheduler import access
+from scheduler.forms import RecurrenceChoice, WallTimeField, instant, time_zone_choices
+from scheduler.models import Recurrence, Schedule, Task
+from scheduler.recurrences import InvalidRule
+
+from .base import SchedulerAdmin, VisibleTasksFilter, in_zone, is_anybody
+from .fields import OptionalArgumentsField, join_arguments, wall_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from django.db.models import QuerySet
+    from django.db.models.fields.related import ForeignKey
+    from django.forms.models import ModelChoiceField
+    from django.http import HttpRequest
+
+    ModelForm = forms.ModelForm[Schedule]
+    StackedInline = admin.StackedInline[Schedule, Task]
+else:
+    ModelForm = forms.ModelForm
+    StackedInline = admin.StackedInline
+
+PREVIEWED_SLOTS = 5
+LOCAL_TIMES = ("anchor", "ends_at")
+
+
+class ScheduleForm(ModelForm):
+    """A schedule whose times are entered and shown on the wall clock of its own zone."""
+
+    recurrence = RecurrenceChoice(Recurrence.objects.all(), label=_("recurrence"))
+    time_zone = forms.ChoiceField(
+        label=_("time zone"),
+        help_text=_("The clock that the times below are read from, and that days and months are counted by."),
+        error_messages={
+            "invalid_choice": _(
+                "There is no time zone “%(value)s”. Choose one from the list, such as Europe/Amsterdam."
+            )
+        },
+    )
+    anchor = WallTimeField(
+        label=_("anchor"),
+        help_text=_("The first slot, in the schedule's own time zone; all later ones are counted from here."),
+    )
+    ends_at = WallTimeField(
+        label=_("end"), required=False, help_text=_("No slot after this time, in the schedule's own time zone.")
+    )
+    arguments = OptionalArgumentsField(
+        help_text=_(
+            "As on a command line, with quotes around an argument with spaces. Empty: the task's own arguments."
+        )
+    )
+
+    class Meta:
+        model = Schedule
+        fields = ("task", "recurrence", "time_zone", "anchor", "ends_at", "arguments", "enabled")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        schedule: Schedule | None = kwargs.get("instance")
+        saved = schedule is not None and schedule.pk is not None
+        initial = _suggested() if schedule is None or not saved else _local_times(schedule)
+        kwargs["initial"] = {**initial, **(kwargs.get("initial") or {})}
+        super().__init__(*args, **kwargs)
+        # The suggestion for a new schedule moves with the clock: the form carries the one that was shown.
+        self.fields["anchor"].show_hidden_initial = not saved
+        for name in LOCAL_TIMES:
+            # To the second, as an anchor may have been made to the second elsewhere.
+            self.fields[name].widget = forms.DateTimeInput(
+                format="%Y-%m-%dT%H:%M:%S", attrs={"type": "datetime-local", "step": "1", "class": "vTextField"}
+            )
+        zones = self.fields["time_zone"]
+        assert isinstance(zones, forms.ChoiceField)
+        zones.choices = time_zone_choices(self.instance.time_zone)
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        try:
+            zone = zoneinfo.ZoneInfo(cleaned["time_zone"])
+        except (KeyError, zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+            zone = None
+        changed = set(self.changed_data)
+        for name in LOCAL_TIMES:
+            local = cleaned.get(name)
+            if local is None:
+                continue
+            if zone is None:
+                del cleaned[name]
+            elif self.instance.pk and not changed & {name, "time_zone"}:
+                # The form shows whole seconds, and not which of two equal wall times is meant.
+                cleaned[name] = getattr(self.instance, name)
+            else:
+                try:
+                    cleaned[name] = instant(local, zone)
+                except forms.ValidationError as error:
+                    self.add_error(name, error)
+        return cleaned
+
+
+def _suggested() -> dict[str, Any]:
+    """The next full hour, in the site's own zone."""
+    hour = wall_time(timezone.now(), timezone.get_default_timezone()).replace(minute=0, second=0, microsecond=0)
+    return {"anchor": hour + timedelta(hours=1), "time_zone": timezone.get_default_timezone_name()}
+
+
+def _local_times(schedule: Schedule) -> dict[str, Any]:
+    try:
+        zone: zoneinfo.ZoneInfo | None = schedule.zone
+    except InvalidRule:
+        zone = None
+    values = {name: getattr(schedule, name) for name in LOCAL_TIMES}
+    return {name: value and wall_time(value, zone or UTC) for name, value in values.items()}
+
+
+class ShownSchedule:
+    """What is shown of a schedule and cannot be entered."""
+
+    @admin.display(description=_("next slots"))
+    def next_slots(self, schedule: Schedule) -> str:
+        if schedule._state.adding:
+            return gettext("After saving, the next slots are shown here.")
+        if not schedule.enabled:
+            return gettext("None: the schedule is disabled.")
+        try:
+            zone = schedule.zone
+            slots = schedule.slots(timezone.now(), PREVIEWED_SLOTS)
+        except InvalidRule as error:
+            return str(error)
+        if not slots:
+            return gettext("None: the schedule is over.")
+        rows = [(in_zone(slot, zone), in_zone(slot, UTC)) for slot in slots]
+        return format_html(
+            "<table><thead><tr><th>{}</th><th>UTC</th></tr></thead><tbody>{}</tbody></table>",
+            schedule.time_zone,
+            format_html_join("", "<tr><td>{}</td><td>{}</td></tr>", rows),
+        )
+
+    @admin.display(description=_("anchor"))
+    def local_anchor(self, schedule: Schedule) -> str:
+        return _in_its_zone(schedule, schedule.anchor)
+
+    @admin.display(description=_("end"))
+    def local_end(self, schedule: Schedule) -> str:
+        return _in_its_zone(schedule, schedule.ends_at)
+
+    @admin.display(description=_("arguments"))
+    def argument_line(self, schedule: Schedule) -> str:
+        if schedule.arguments is None:
+            return gettext("The task's own arguments.")
+        return join_arguments(schedule.arguments)
+
+
+def _in_its_zone(schedule: Schedule, instant: datetime | None) -> str:
+    if instant is None:
+        return "-"
+    try:
+        return in_zone(instant, schedule.zone)
+    except InvalidRule:
+        return in_zone(instant, UTC)
+
+
+ENTERED = ("recurrence", "time_zone", "anchor", "ends_at", "arguments", "enabled")
+# For those who may only look.
+ENTERED_AS_SHOWN = ("recurrence", "time_zone", "local_anchor", "local_end", "argument_line", "enabled")
+SHOWN = ("next_slots", "ended", "problem")
+READ_ONLY = (*SHOWN, "local_anchor", "local_end", "argument_line")
+
+
+def plan(request: HttpRequest, schedules: Iterable[Schedule]) -> None:
+    """Bring the queue in line with schedules that were saved, and say which of them will never run."""
+    for schedule in schedules:
+        schedule.plan(timezone.now())
+        if schedule.problem:
+            messages.error(request, f"{schedule}: {schedule.problem}")
+        elif schedule.enabled and schedule.ended:
+            messages.warning(
+                request,
+                gettext("“%(schedule)s” has no slot after now: it will not run. Choose a later anchor or end.")
+                % {"schedule": schedule},
+            )
+
+
+class ScheduleInline(ShownSchedule, StackedInline):
+    model = Schedule
+    form = ScheduleForm
+    extra = 0
+    show_change_link = True
+    view_on_site = False
+    readonly_fields = READ_ONLY
+
+    def get_fields(self, request: HttpRequest, obj: Task | None = None) -> tuple[str, ...]:
+        changeable = obj is None or self.has_change_permission(request, obj)
+        return (*(ENTERED if changeable else ENTERED_AS_SHOWN), *SHOWN)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Schedule]:
+        return super().get_queryset(request).select_related("task", "recurrence")
+
+    # ``obj`` is the task.
+
+    def has_view_permission(self, request: HttpRequest, obj: Task | None = None) -> bool:
+        return is_anybody(request.user, "view_task") if obj is None else access.can(request.user, "view_task", obj)
+
+    def has_change_permission(self, request: HttpRequest, obj: Task | None = None) -> bool:
+        return is_anybody(request.user, "change_task") if obj is None else access.can(request.user, "change_task", obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Task | None = None) -> bool:
+        return self.has_change_permission(request, obj)
+
+    def has_add_permission(self, request: HttpRequest, obj: Task | None = None) -> bool:
+        if obj is None:
+            return access.can_everywhere(request.user, "add_task")
+        return self.has_change_permission(request, obj)
+
+
+@admin.register(Schedule)
+class ScheduleAdmin(ShownSchedule, SchedulerAdmin):
+    form = ScheduleForm
+    list_display = ("task", "recurrence", "time_zone", "enabled", "next_due", "ended", "problem")
+    list_display_links = ("task", "recurrence")
+    list_select_related = ("task", "recurrence", "next_run")
+    list_filter = ("enabled", "ended", ("task", VisibleTasksFilter), "recurrence")
+    search_fields = ("task__name", "recurrence__name")
+
+    @admin.display(description=_("next run"), ordering="next_run__due_at")
+    def next_due(self, schedule: Schedule) -> datetime | None:
+        return schedule.next_run.due_at if schedule.next_run is not None else None
+
+    # Who may
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Schedule]:
+        return super().get_queryset(request).filter(task__in=access.visible_tasks(request.user))
+
+    def has_view_permission(self, request: HttpRequest, obj: Schedule | None = None) -> bool:
+        return is_anybody(request.user, "view_task") if obj is None else access.can(request.user, "view_task", obj.task)
+
+    def has_change_permission(self, request: HttpRequest, obj: Schedule | None = None) -> bool:
+        if obj is None:
+            return is_anybody(request.user, "change_task")
+        return access.can(request.user, "change_task", obj.task)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Schedule | None = None) -> bool:
+        return self.has_change_permission(request, obj)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return is_anybody(request.user, "change_task")
+
+    # The form
+
+    def get_fields(self, request: HttpRequest, obj: Schedule | None = None) -> tuple[str, ...]:
+        changeable = obj is None or self.has_change_permission(request, obj)
+        return ("task", *(ENTERED if changeable else ENTERED_AS_SHOWN), *SHOWN)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Schedule | None = None) -> tuple[str, ...]:
+        # Its runs belong to the task: a schedule does not move to another one.
+        return READ_ONLY if obj is None else ("task", *READ_ONLY)
+
+    def formfield_for_foreignkey(
+        self, db_field: ForeignKey[Any, Any], request: HttpRequest, **kwargs: Any
+    ) -> ModelChoiceField[Any] | None:
+        if db_field.name == "task":
+            visible = access.visible_tasks(request.user).values("pk")
+            kwargs["queryset"] = access.tasks_with(request.user, "change_task").filter(pk__in=visible).order_by("name")
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    # Saving
+
+    def save_model(self, request: HttpRequest, obj: Schedule, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        plan(request, [obj])
