@@ -1047,3 +1047,49 @@ def test_by_hand_they_find_the_project_and_its_models(site: Site, tmp_path: Path
     assert result.code == 0, result.log
     assert result.log.splitlines()[-1] == "1 user exported."
     assert [row["username"] for row in read_csv(here / "users.csv")] == ["anna"]
+
+
+# The examples in the documentation
+
+
+def example(language: str) -> str:
+    text = (PROJECT / "docs" / "writing_tasks.md").read_text(encoding="utf-8")
+    [found] = re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return str(found)
+
+
+def test_the_python_example_of_the_documentation_works(site: Site, site_run: SimulatedRun) -> None:
+    pk = site.do(
+        """
+from django.contrib.auth.models import User
+User.objects.create_user("eve")
+result = User.objects.create_user("anna").pk
+"""
+    )
+
+    result = site_run.execute_text(example("python"), "--longer-than", "3")
+
+    assert (result.code, result.log) == (0, "")
+    assert read_csv(site_run.output / "names.csv") == [{"id": str(pk), "length": "4"}]
+    assert site_run.messages == ["1 names written."]
+
+
+def test_the_shell_example_of_the_documentation_works(simulated: SimulatedRun, tmp_path: Path) -> None:
+    script = tmp_path / "steps.sh"
+    script.write_text(example("sh"))
+    script.chmod(0o755)
+
+    result = simulated.execute(SAMPLES / "run_command.py", str(script))
+
+    assert (result.code, result.log) == (0, "")
+    assert (simulated.output / "result.txt").read_text() == "some result\n"
+    assert simulated.messages == ["Three steps done."]
+    assert simulated.progress[-1] == {"progress": 3, "total": 3, "label": "steps"}
+
+
+def test_every_sample_task_is_documented() -> None:
+    text = (PROJECT / "docs" / "writing_tasks.md").read_text(encoding="utf-8")
+    table = text.partition("## The sample tasks")[2]
+
+    named = re.findall(r"^\| `([\w.]+)` \|", table, re.MULTILINE)
+    assert sorted(named) == sorted(path.name for path in SAMPLES.iterdir() if path.is_file())
