@@ -66,7 +66,8 @@ def _works() -> bool:
 
 
 def _make() -> None:
-    if not all(importlib.util.find_spec(name) for name in ("venv", "ensurepip")):
+    # A folder that is left over from an uninstalled package is found too, but it has no origin.
+    if not all((found := importlib.util.find_spec(name)) and found.origin for name in ("venv", "ensurepip")):
         raise SetUpError(
             f"{sys.executable} has no module venv, which makes the project's environment. "
             "Install it (on Debian, as root: apt-get install python3-venv), then start this again."

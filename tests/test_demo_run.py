@@ -18,6 +18,7 @@ import urllib.parse
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import psutil
@@ -336,8 +337,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_python_without_venv_is_told_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "ensurepip" else object())
+@pytest.mark.parametrize("left_over_folder", [False, True])
+def test_a_python_without_venv_is_told_what_to_install(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, left_over_folder: bool
+) -> None:
+    left_over = SimpleNamespace(origin=None if left_over_folder else "not looked at")
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: left_over if name == "venv" or left_over_folder else None
+    )
     with pytest.raises(environment.SetUpError, match="apt-get install python3-venv"):
         environment.prepare("requirements.txt")
     assert not (folder / ".venv").exists()
