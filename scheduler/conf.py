@@ -47,6 +47,8 @@ class SchedulerSettings:
     """The files of one run are collected up to this many bytes in all."""
     output_files: int = 10_000
     """At most this many files of one run are collected."""
+    archive_bytes: int = 4 * 1024**3
+    """A ZIP of a run's files is built when they are not larger than this in all."""
 
 
 def scheduler_settings() -> SchedulerSettings:
@@ -93,7 +95,7 @@ def _read() -> SchedulerSettings:
                     f"settings.SCHEDULER[{key.upper()!r}] must be a list of names, not a string."
                 )
             values[key] = tuple(values[key])
-    for key in ("capacity", "log_bytes", "output_bytes", "output_files"):
+    for key in ("capacity", "log_bytes", "output_bytes", "output_files", "archive_bytes"):
         if key in values and (not isinstance(values[key], int) or values[key] < 1):
             raise ImproperlyConfigured(f"settings.SCHEDULER[{key.upper()!r}] must be a whole number of 1 or more.")
     return SchedulerSettings(**values)

@@ -1,6 +1,6 @@
 """The rows of the scheduler, with their verbs and the words for sets of them."""
 
-from .outputfile import OutputFile
+from .outputfile import Archive, OutputFile
 from .permissions import TaskGroupObjectPermission, TaskUserObjectPermission
 from .poller import Poller
 from .recurrence import Recurrence
@@ -9,6 +9,7 @@ from .schedule import Schedule
 from .task import Task
 
 __all__ = [
+    "Archive",
     "OutputFile",
     "Poller",
     "ProcessSample",

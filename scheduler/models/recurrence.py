@@ -30,7 +30,11 @@ class Recurrence(models.Model):
     name = models.CharField(_("name"), max_length=100, unique=True)
     kind = models.CharField(_("kind"), max_length=10, choices=Kind, default=Kind.EVERY)
     every = models.PositiveIntegerField(
-        _("every"), null=True, blank=True, validators=[MinValueValidator(1)], help_text=_("For “every …”: how many units.")
+        _("every"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text=_("For “every …”: how many units."),
     )
     unit = models.CharField(_("unit"), max_length=10, choices=Unit, blank=True, help_text=_("For “every …”."))
     cron = models.CharField(
@@ -38,7 +42,8 @@ class Recurrence(models.Model):
         max_length=200,
         blank=True,
         help_text=_(
-            "Five fields: minute, hour, day of month, month, day of week; or @hourly, @daily, @weekly, @monthly, @yearly."
+            "Five fields: minute, hour, day of month, month, day of week; or @hourly, @daily, @weekly, @monthly, "
+            "@yearly."
         ),
     )
 
@@ -52,7 +57,9 @@ class Recurrence(models.Model):
                 condition=Q(kind="once", every=None, unit="", cron="")
                 | (Q(kind="every", every__gte=1, cron="") & ~Q(unit=""))
                 | (Q(kind="cron", every=None, unit="") & ~Q(cron="")),
-                violation_error_message=_("“Every …” needs a number and a unit; a cron line needs its line; once needs neither."),
+                violation_error_message=_(
+                    "“Every …” needs a number and a unit; a cron line needs its line; once needs neither."
+                ),
             )
         ]
 
@@ -60,7 +67,7 @@ class Recurrence(models.Model):
         return self.name
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save, and mark the schedules of a changed rule as stale in the same transaction: none starts by the old rule."""
+        """Save, and mark the schedules of a changed rule as stale at once: none starts by the old rule."""
         with transaction.atomic():
             before = Recurrence.objects.filter(pk=self.pk).first() if self.pk else None
             super().save(*args, **kwargs)

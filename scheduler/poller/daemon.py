@@ -16,6 +16,7 @@ import scheduler
 from scheduler import outputs
 from scheduler.conf import scheduler_settings
 from scheduler.models import Poller, Run, Schedule, StoreRemoval
+from scheduler.poller.archives import Archiver
 from scheduler.poller.host import Host, this_host
 from scheduler.poller.notify import notify
 from scheduler.poller.waker import Waker, remove_abandoned_sockets
@@ -47,6 +48,7 @@ class PollerDaemon:
         self.host = host or this_host()
         self.executor = executor
         self.watcher = Watcher(self.host.id, executor)
+        self.archiver = Archiver(self.host.id)
         self.capacity = scheduler_settings().capacity
         self.row = self._new_row()
         self.stopping = False
@@ -81,7 +83,7 @@ class PollerDaemon:
         self._say_goodbye()
 
     def tick(self, now: datetime) -> int:
-        """One round; how many runs of this host are being processed after it."""
+        """One round; how many runs and archives of this host are under way after it."""
         self._report(now)
         self._mend(now)
         self._decide(now)
@@ -89,7 +91,7 @@ class PollerDaemon:
         busy = self.watcher.look_at_all(now)
         busy += self._claim(now, self.capacity - busy)
         self._remove_deleted()
-        return busy
+        return busy + self.archiver.look(now)
 
     # One step each
 

@@ -1,4 +1,7 @@
-"""``python -I -S …/scheduler/supervisor RUN_FOLDER``: supervise the run, or collect what a dead supervisor left."""
+"""``python -I -S …/scheduler/supervisor RUN_FOLDER``: supervise the run, or collect what a dead supervisor left.
+
+With ``--archive JOB_FOLDER`` instead: build the ZIP of a run's files.
+"""
 
 import os
 import sys
@@ -8,6 +11,11 @@ if __name__ == "__main__":
     # holds this package; it goes last, so that nothing in it can stand in for a module of the standard library.
     sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-    from supervisor.launch import main  # type: ignore[import-not-found]
+    if sys.argv[1] == "--archive":
+        from supervisor import archive  # type: ignore[import-not-found]
 
-    main(sys.argv)
+        archive.main(sys.argv[2])
+    else:
+        from supervisor import launch
+
+        launch.main(sys.argv)

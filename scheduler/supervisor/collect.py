@@ -43,10 +43,10 @@ def collect(folder: RunFolder, spec: dict[str, Any]) -> None:
     files: list[dict[str, Any]] = []
     problems = list(plan["problems"])
     room = int(spec["output_bytes"])
-    with _opened(spec["store"], FOLDER_FLAGS) as store:
+    with opened(spec["store"], FOLDER_FLAGS) as store:
         for entry in plan["files"]:
             try:
-                with _opened(folder.file(OUTPUT), FOLDER_FLAGS) as output:
+                with opened(folder.file(OUTPUT), FOLDER_FLAGS) as output:
                     size, digest = _collect_file(output, entry["path"], store, entry["id"], spec, owners, room)
             except NotCollected as why:
                 problems.append({"path": entry["path"], "why": str(why)})
@@ -67,7 +67,7 @@ def _plan(output: str, most: int, owners: set[int]) -> dict[str, Any]:
     too_many = 0
     try:
         _take(output, None, owners)
-        with _opened(output, FOLDER_FLAGS) as top:
+        with opened(output, FOLDER_FLAGS) as top:
             for path, why in _walk(top, [], owners):
                 if why:
                     problems.append({"path": path, "why": why})
@@ -96,7 +96,7 @@ def _walk(folder: int, path: list[str], owners: set[int]) -> Iterator[tuple[list
                 yield here, "too many folders inside each other"
             else:
                 _take(name, folder, owners)
-                with _opened(name, FOLDER_FLAGS, folder) as inner:
+                with opened(name, FOLDER_FLAGS, folder) as inner:
                     yield from _walk(inner, here, owners)
         except NotCollected as why:
             yield here, str(why)
@@ -118,19 +118,19 @@ def _collect_file(
     try:
         with _parent(output, path[:-1]) as parent:
             _take(path[-1], parent, owners)
-            with _opened(path[-1], FILE_FLAGS, parent) as source:
+            with opened(path[-1], FILE_FLAGS, parent) as source:
                 found = _check(source, {os.geteuid()})
                 if found.st_size > room:
                     raise NotCollected("the run's files are larger than the limit")
                 _move(parent, path[-1], source, found, store, name)
     except FileNotFoundError:
         pass  # moved already, before the collection was interrupted; if not, the next line says so
-    with _opened(name, FILE_FLAGS, store) as target:
+    with opened(name, FILE_FLAGS, store) as target:
         if spec.get("store_gid") is not None:
             os.fchown(target, -1, int(spec["store_gid"]))
         os.fchmod(target, 0o640)
         try:
-            return _check(target, {os.geteuid()}).st_size, _digest(target)
+            return _check(target, {os.geteuid()}).st_size, digest(target)
         except NotCollected:
             os.unlink(name, dir_fd=store)  # it got another name meanwhile
             raise
@@ -138,7 +138,7 @@ def _collect_file(
 
 def _take(name: str, folder: int | None, owners: set[int]) -> None:
     """Make a file or folder of the task's user this process's own, and readable, by a descriptor that opens nothing."""
-    with _opened(name, PATH_FLAGS, folder) as place:
+    with opened(name, PATH_FLAGS, folder) as place:
         found = _check(place, owners)
         itself = f"/proc/self/fd/{place}"
         if found.st_uid != os.geteuid():
@@ -177,14 +177,14 @@ def _move(parent: int, old: str, source: int, found: os.stat_result, store: int,
 
 def _copy(source: int, store: int, name: str) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    with _opened(name, flags, store, 0o640) as target:
+    with opened(name, flags, store, 0o640) as target:
         while chunk := os.read(source, CHUNK):
             view = memoryview(chunk)
             while view:
                 view = view[os.write(target, view) :]
 
 
-def _digest(file: int) -> str:
+def digest(file: int) -> str:
     digest = hashlib.sha256()
     while chunk := os.read(file, CHUNK):
         digest.update(chunk)
@@ -192,7 +192,7 @@ def _digest(file: int) -> str:
 
 
 @contextmanager
-def _opened(path: str, flags: int, folder: int | None = None, mode: int = 0o600) -> Iterator[int]:
+def opened(path: str, flags: int, folder: int | None = None, mode: int = 0o600) -> Iterator[int]:
     descriptor = os.open(path, flags, mode, dir_fd=folder)
     try:
         yield descriptor

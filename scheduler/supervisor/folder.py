@@ -40,6 +40,7 @@ STOP = "stop.json"
 CONTROL = "control"
 OUTPUT = "output"
 REPORTS = "reports.jsonl"
+PROGRESS = "progress.json"  # of an archive that is being built
 SUPERVISOR_LOG = "supervisor.log"
 
 # The result is written into a file of this size that exists beforehand: a full disk must not lose an exit code.

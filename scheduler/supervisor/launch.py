@@ -60,7 +60,7 @@ def supervise(folder: RunFolder, *, ready: Callable[[], None]) -> None:
     else:
         Supervision(folder, spec).run(ready)
     collect(folder, spec)
-    _wake(spec["wake"])
+    wake(spec["wake"])
     return None
 
 
@@ -82,7 +82,7 @@ def _answer(ready: int, text: str) -> None:
         pass  # answered already, or the launcher is gone
 
 
-def _wake(path: str) -> None:
+def wake(path: str) -> None:
     """Tell the pollers of this machine that a run is over; they look by themselves a little later."""
     try:
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
