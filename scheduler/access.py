@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from django.db.models import Exists, OuterRef, Q
 
-from scheduler.models import Run, Task, TaskGroupObjectPermission, TaskUserObjectPermission
+from scheduler.models import AuditEntry, Run, Task, TaskGroupObjectPermission, TaskUserObjectPermission
 from scheduler.models.task import TASK_PERMISSIONS
 
 if TYPE_CHECKING:
@@ -67,6 +67,13 @@ def runs_with(user: User | AnonymousUser, action: str) -> QuerySet[Run]:
     if can_everywhere(user, action):
         return Run.objects.all()
     return Run.objects.filter(task__in=tasks)
+
+
+def visible_audit(user: User | AnonymousUser) -> QuerySet[AuditEntry]:
+    """What was written down about the tasks whose access the user manages; all of it with ``view_auditentry``."""
+    if can_everywhere(user, "view_auditentry"):
+        return AuditEntry.objects.all()
+    return AuditEntry.objects.filter(task__in=tasks_with(user, "manage_access"))
 
 
 def actions_on(user: User | AnonymousUser, tasks: Iterable[Task]) -> dict[int, set[str]]:

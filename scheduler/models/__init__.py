@@ -1,5 +1,6 @@
 """The rows of the scheduler, with their verbs and the words for sets of them."""
 
+from .audit import AuditEntry
 from .outputfile import Archive, OutputFile
 from .permissions import TaskGroupObjectPermission, TaskUserObjectPermission
 from .poller import Poller
@@ -10,6 +11,7 @@ from .task import Task
 
 __all__ = [
     "Archive",
+    "AuditEntry",
     "OutputFile",
     "Poller",
     "ProcessSample",
