@@ -206,7 +206,7 @@ class Run(models.Model):
         """
         token = secrets.token_hex(16)
         with transaction.atomic():
-            task = Task.objects.select_for_update().get(pk=self.task_id)
+            task = Task.objects.select_for_update(no_key=True).get(pk=self.task_id)
             if not task.enabled or task.runs.processing().exists():
                 return False
             claimed = Run.objects.transition(
@@ -223,9 +223,7 @@ class Run(models.Model):
                 self.task, self.claim_token, self.host, self.status = task, token, host, Status.PROCESSING
         return claimed
 
-    def record(
-        self, what: RunEvent.What, text: str = "", *, now: datetime, user: User | None = None
-    ) -> RunEvent:
+    def record(self, what: RunEvent.What, text: str = "", *, now: datetime, user: User | None = None) -> RunEvent:
         """Write one line of this run's history."""
         return RunEvent.objects.create(
             run=self, what=what, text=text, at=now, user=user, user_name=user.get_username() if user else ""
@@ -242,14 +240,15 @@ class Run(models.Model):
             "cancel_requested_by_name": by.get_username(),
         }
         with transaction.atomic():
+            schedule = Schedule.objects.locked(self.schedule_id) if self.schedule_id is not None else None
             cancelled = Run.objects.transition(
                 self.pk, to=Status.CANCELLED, reason=Reason.STOPPED_BY_USER, finished_at=now, **requested
             )
             if cancelled:
                 self.record(RunEvent.What.FINISHED, now=now, user=by)
-                if self.schedule is not None and self.slot_at is not None and self.ready_at is None:
+                if schedule is not None and schedule.next_run_id == self.pk and self.slot_at is not None:
                     # The slot was still the head of its schedule's chain: the next one takes its place.
-                    self.schedule.insert_next(after=self.slot_at, now=now)
+                    schedule.insert_next(after=self.slot_at, now=now)
                 return True
             asked = Run.objects.processing().filter(pk=self.pk, cancel_requested_at=None).update(**requested)
             if asked:
