@@ -145,7 +145,7 @@ def sendfile(request: HttpRequest, filename: Path, **_kwargs: Any) -> HttpRespon
     except BaseException:
         file.close()
         raise
-    if not isinstance(response, FileResponse):
+    if not isinstance(response, FileResponse) or request.method == "HEAD":
         file.close()
     return response
 

@@ -16,7 +16,7 @@ from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods
 
 from scheduler.logs import printable
-from scheduler.models import Run, Task
+from scheduler.models import Poller, Run, Task
 
 from .gate import person, require, staff_action, staff_page, visible_run, visible_task
 from .page import render_page
@@ -124,15 +124,22 @@ def start_once(request: HttpRequest, task: Task, start: Callable[[UUID | None], 
             request, gettext("%(run)s was started by your first click; no second run.") % {"run": _name(first)}
         )
         return first
-    busy = task.runs.processing().exists()
-    if run.due_at > timezone.now():
-        pass  # the page that follows says when it starts
-    elif busy:
-        text = gettext("%(run)s waits in the queue: the task is being processed, and starts again when that is over.")
-        messages.warning(request, text % {"run": _name(run)})
-    else:
-        messages.success(request, gettext("%(run)s is started.") % {"run": _name(run)})
+    _tell_when(request, run)
     return run
+
+
+def _tell_when(request: HttpRequest, run: Run) -> None:
+    names = {"run": _name(run)}
+    now = timezone.now()
+    if not Poller.objects.alive(now).exists():
+        messages.warning(request, gettext("%(run)s is in the queue. No poller is up: it starts when one is.") % names)
+    elif run.due_at > now:
+        messages.success(request, gettext("%(run)s is in the queue and starts when it is due.") % names)
+    elif run.task.runs.processing().exists():
+        text = gettext("%(run)s waits in the queue: the task is being processed, and starts again when that is over.")
+        messages.warning(request, text % names)
+    else:
+        messages.success(request, gettext("%(run)s is in the queue and starts as soon as there is a place.") % names)
 
 
 def _start(

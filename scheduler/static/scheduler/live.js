@@ -68,7 +68,7 @@
     if (yes) {
       lost.hidden = true;
     } else if (lost.hidden) {
-      const time = new Date().toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+      const time = new Date().toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
       lost.textContent = lost.dataset.lost.replace("{time}", time);
       lost.hidden = false;
     }

@@ -22,9 +22,12 @@
     if (form.dataset.sent) event.preventDefault();
     form.dataset.sent = "yes";
   });
-  window.addEventListener("pageshow", () => {
+  // Also when the browser brings the page back with what was chosen in it.
+  const show = () => {
     delete form.dataset.sent;
     showGroups();
     showArguments();
-  });
+  };
+  window.addEventListener("pageshow", show);
+  show();
 })();
