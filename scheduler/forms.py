@@ -160,6 +160,8 @@ class ScheduleForm(forms.Form):
             "There is no time zone “%(value)s”. Choose one from the list, such as Europe/Amsterdam."
         )
 
+        self.fields["arguments"].widget.attrs["placeholder"] = self._own_arguments()
+
     def _choice(self, name: str) -> forms.ModelChoiceField[Any]:
         field = self.fields[name]
         assert isinstance(field, forms.ModelChoiceField)
@@ -270,12 +272,10 @@ class ScheduleForm(forms.Form):
         tasks = self._choice("task").queryset
         return tasks is None or not tasks.exists()
 
-    def placeholder(self) -> str:
-        """The chosen task's own arguments, for the empty field."""
-        value = self["task"].value()
-        field = self._choice("task")
+    def _own_arguments(self) -> str:
+        """The chosen task's own arguments, shown in the empty field."""
         try:
-            task = field.clean(value)
+            task = self._choice("task").clean(self["task"].value())
         except ValidationError:
             return ""
-        return shlex.join(task.arguments) if task else ""
+        return shlex.join(task.arguments)

@@ -87,7 +87,7 @@ def recurrence(db: None) -> Recurrence:
 @pytest.fixture
 def make_run(task: Task) -> Callable[..., Run]:
     """Makes a run in a status, as the database's constraints want it, without any process."""
-    return lambda status=Status.COMPLETED, **values: _run(task, status, **values)
+    return lambda status=Status.COMPLETED, **values: _run(values.pop("task", task), status, **values)
 
 
 def _run(task: Task, status: Status, **values: Any) -> Run:

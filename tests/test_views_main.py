@@ -1,0 +1,331 @@
+"""The main page."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+
+from scheduler.models import OutputFile, Poller, Run, Task
+from scheduler.states import Reason, Status
+from scheduler.views import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.contrib.auth.models import User
+    from django.test import Client
+
+    MakeRun = Callable[..., Run]
+
+pytestmark = pytest.mark.django_db
+
+URL = "/scheduler/"
+HOSTILE = "<script>alert(1)</script>\x1b[31m\u202egnp\nline two"
+
+
+def shown(client: Client, url: str = URL) -> list[int]:
+    """The ids of the runs on the page, from top to bottom."""
+    return [int(pk) for pk in re.findall(r'<tr id="run-(\d+)">', client.get(url).text)]
+
+
+def add_files(run: Run, count: int) -> None:
+    for number in range(count):
+        name = f"file {number}.csv"
+        OutputFile.objects.create(run=run, name=name, size=1, sha256="0" * 64, created_at=run.due_at)
+
+
+def test_what_runs_stands_before_what_waits_and_what_is_over(client: Client, owner: User, make_run: MakeRun) -> None:
+    client.force_login(owner)
+    now = timezone.now()
+    old = make_run(Status.COMPLETED, finished_at=now - timedelta(hours=2))
+    later = make_run(Status.QUEUED, due_at=now + timedelta(hours=2))
+    soon = make_run(Status.QUEUED, due_at=now + timedelta(hours=1))
+    new = make_run(Status.FAILED, finished_at=now - timedelta(hours=1))
+    running = make_run(Status.PROCESSING)
+    assert shown(client) == [running.pk, soon.pk, later.pk, new.pk, old.pk]
+
+
+def test_only_runs_of_visible_tasks_are_shown_and_counted(client: Client, viewer: User, make_run: MakeRun) -> None:
+    hidden = Task.objects.create(name="Hidden payroll", program_root="sample_tasks", program_path="countdown.py")
+    make_run(Status.PROCESSING, task=hidden)
+    make_run(Status.COMPLETED, task=hidden)
+    mine = make_run(Status.COMPLETED)
+    client.force_login(viewer)
+    page = client.get(URL).text
+    assert shown(client) == [mine.pk]
+    assert "Hidden payroll" not in page
+    assert "0 processing" in page
+
+
+def test_nothing_to_see_is_told(client: Client, stranger: User) -> None:
+    client.force_login(stranger)
+    page = client.get(URL).text
+    assert "Nothing is scheduled, and nothing runs." in page
+    assert "Nothing has finished yet." in page
+    assert "Schedule task" not in page
+
+
+def test_without_a_poller_the_page_says_that_nothing_starts(client: Client, owner: User, poller: Poller) -> None:
+    client.force_login(owner)
+    assert "1 poller up" in client.get(URL).text
+    assert "nothing will start" not in client.get(URL).text
+    Poller.objects.update(seen_at=timezone.now() - timedelta(minutes=1))
+    page = client.get(URL).text
+    assert "nothing will start" in page
+    assert "<code>manage.py poller</code>" in page
+
+
+def test_a_run_on_a_host_that_is_silent_is_unconfirmed(
+    client: Client, owner: User, make_run: MakeRun, poller: Poller
+) -> None:
+    client.force_login(owner)
+    make_run(Status.PROCESSING, host=poller.host)
+    assert "Unconfirmed" not in client.get(URL).text
+    Poller.objects.update(seen_at=timezone.now() - timedelta(days=1))
+    Poller.objects.create(
+        **{field: getattr(poller, field) for field in ("pid", "boot_id", "start_ticks", "version", "capacity")},
+        host=uuid.uuid4(),
+        host_name="other",
+        started_at=timezone.now(),
+        seen_at=timezone.now(),
+    )
+    page = client.get(URL).text
+    since = timezone.localtime(timezone.now() - timedelta(days=1)).strftime("%Y-%m-%d %H:%M")
+    assert f"Unconfirmed since {since}"[:-1] in page
+    assert "1 poller up" in page
+
+
+@pytest.mark.parametrize(
+    ("status", "values", "sentence"),
+    [
+        (Status.FAILED, {"exit_code": 3}, "the program ended with exit code 3"),
+        (
+            Status.SKIPPED,
+            {"reason": Reason.OVERLAP},
+            "previous run was not over.",
+        ),
+        (Status.CANCELLED, {"cancel_requested_by_name": "olivia"}, "Cancelled by olivia before it started."),
+        (Status.QUEUED, {"ready_at": None}, "Is due; waits for a poller."),
+        (Status.QUEUED, {}, "Waits for a free place."),
+    ],
+)
+def test_a_status_that_needs_a_reason_has_its_sentence(
+    client: Client, owner: User, make_run: MakeRun, status: Status, values: dict[str, Any], sentence: str
+) -> None:
+    client.force_login(owner)
+    make_run(status, **values)
+    assert sentence in client.get(URL).text
+
+
+def test_the_newest_message_and_the_progress_are_shown_while_it_runs(
+    client: Client, owner: User, make_run: MakeRun
+) -> None:
+    client.force_login(owner)
+    make_run(Status.PROCESSING, message="Reading", progress_done=3, progress_total=12, progress_label="files")
+    page = client.get(URL).text
+    assert "Reading" in page
+    assert 'value="25"' in page
+    assert "3 of 12" in page
+
+
+def test_files_are_named_when_they_are_few_and_counted_when_they_are_many(
+    client: Client, owner: User, make_run: MakeRun
+) -> None:
+    client.force_login(owner)
+    few, many = make_run(), make_run()
+    add_files(few, 2)
+    add_files(many, 4)
+    page = client.get(URL).text
+    assert page.count("/scheduler/files/") == 2
+    assert f'<a href="{many.get_absolute_url()}#files">4 files</a>' in page
+
+
+def test_files_are_not_even_counted_for_those_who_may_not_view_output(
+    client: Client, viewer: User, make_run: MakeRun
+) -> None:
+    client.force_login(viewer)
+    add_files(make_run(), 2)
+    add_files(make_run(), 5)
+    page = client.get(URL).text
+    assert "file 0.csv" not in page
+    assert "5 files" not in page
+
+
+@pytest.mark.parametrize(("role", "buttons"), [("viewer", []), ("runner", ["again"]), ("stopper", ["stop", "stop"])])
+def test_only_what_one_may_do_is_offered(
+    client: Client, request: pytest.FixtureRequest, make_run: MakeRun, role: str, buttons: list[str]
+) -> None:
+    client.force_login(request.getfixturevalue(role))
+    for status in (Status.PROCESSING, Status.QUEUED, Status.COMPLETED):
+        make_run(status)
+    assert re.findall(r'formaction="/scheduler/runs/\d+/(\w+)/"', client.get(URL).text) == buttons
+
+
+def test_a_disabled_task_is_not_offered_again(client: Client, owner: User, task: Task, make_run: MakeRun) -> None:
+    client.force_login(owner)
+    make_run(Status.COMPLETED)
+    task.enabled = False
+    task.save()
+    assert "/again/" not in client.get(URL).text
+
+
+def test_hostile_text_is_shown_and_does_nothing(client: Client, owner: User, task: Task, make_run: MakeRun) -> None:
+    client.force_login(owner)
+    Task.objects.filter(pk=task.pk).update(name=HOSTILE)
+    run = make_run(Status.COMPLETED, message=HOSTILE)
+    OutputFile.objects.create(run=run, name=HOSTILE, size=1, sha256="0" * 64, created_at=run.due_at)
+    make_run(Status.FAILED, reason=Reason.LAUNCH_ERROR, detail=HOSTILE)
+    for url in (URL, f"{URL}?task={task.pk}"):
+        page = client.get(url).text
+        assert "<script>alert" not in page
+        assert "\x1b" not in page
+        assert "\u202e" not in page
+        assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;&lt;U+202E&gt;gnp") >= 4
+
+
+# Pages of what is over
+
+
+def test_finished_runs_come_in_pages_that_lose_and_repeat_nothing(
+    client: Client, owner: User, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "FINISHED_A_PAGE", 4)
+    client.force_login(owner)
+    now = timezone.now()
+    # Several end in the same instant, and one has no microseconds.
+    times = [now, now, now, now, now, now - timedelta(hours=1), now.replace(microsecond=0) - timedelta(hours=2)]
+    runs = [make_run(Status.COMPLETED, finished_at=at) for at in times]
+    seen: list[int] = []
+    url: str | None = URL
+    while url:
+        seen += shown(client, url)
+        older = re.search(r'<a href="([^"]+)" class="small" rel="next">', client.get(url).text)
+        url = older and older[1].replace("&amp;", "&")
+        assert len(seen) <= len(runs)
+    assert seen == [run.pk for run in sorted(runs, key=lambda run: (run.finished_at, run.pk), reverse=True)]
+
+
+@pytest.mark.parametrize("before", ["x", "1-", "-1", "9" * 30 + "-1", "1-" + "9" * 30, "1e9-2", "٣-٤"])
+def test_a_position_that_makes_no_sense_is_no_error(
+    client: Client, owner: User, make_run: MakeRun, before: str
+) -> None:
+    client.force_login(owner)
+    make_run()
+    assert client.get(URL, {"before": before}).status_code == 200
+
+
+def test_older_pages_show_only_what_is_over(client: Client, owner: User, make_run: MakeRun) -> None:
+    client.force_login(owner)
+    make_run(Status.PROCESSING)
+    over = make_run(Status.COMPLETED)
+    assert shown(client, f"{URL}?before=99999999999999999-99") == [over.pk]
+
+
+def test_a_long_queue_is_cut_with_a_sentence(
+    client: Client, owner: User, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "SCHEDULED_AT_MOST", 3)
+    client.force_login(owner)
+    running = make_run(Status.PROCESSING)
+    queued = [make_run(Status.QUEUED) for _ in range(4)]
+    assert shown(client) == [running.pk, queued[0].pk, queued[1].pk]
+    assert "Only the next 3 are shown" in client.get(URL).text
+
+
+# One task only
+
+
+def test_one_task_can_be_looked_at_alone(client: Client, owner: User, task: Task, make_run: MakeRun) -> None:
+    client.force_login(owner)
+    other = Task.objects.create(name="Other", owner=owner, program_root="sample_tasks", program_path="countdown.py")
+    make_run(task=other)
+    mine = make_run()
+    assert shown(client, f"{URL}?task={task.pk}") == [mine.pk]
+
+
+@pytest.mark.parametrize("value", ["999999", "x", "-1", "9" * 40, "٣"])
+def test_a_task_that_is_not_there_is_not_found(client: Client, owner: User, value: str) -> None:
+    client.force_login(owner)
+    assert client.get(URL, {"task": value}).status_code == 404
+
+
+def test_a_task_that_may_not_be_seen_is_not_found(client: Client, stranger: User, task: Task) -> None:
+    client.force_login(stranger)
+    assert client.get(URL, {"task": task.pk}).status_code == 404
+
+
+# Refreshing
+
+
+def test_the_fragment_is_what_the_page_shows(client: Client, owner: User, make_run: MakeRun) -> None:
+    client.force_login(owner)
+    make_run(Status.PROCESSING)
+    fragment = client.get(URL, {"fragment": "1"}).text
+    assert "<html" not in fragment
+    assert fragment.strip() in client.get(URL).text
+
+
+def test_an_unchanged_fragment_is_not_sent_again(client: Client, owner: User, make_run: MakeRun) -> None:
+    client.force_login(owner)
+    run = make_run(Status.PROCESSING)
+    first = client.get(URL, {"fragment": "1"})
+    again = client.get(URL, {"fragment": "1"}, headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    Run.objects.filter(pk=run.pk).update(message="New")
+    changed = client.get(URL, {"fragment": "1"}, headers={"If-None-Match": first.headers["ETag"]})
+    assert "New" in changed.text
+
+
+def test_the_page_holds_under_a_strict_content_security_policy(
+    client: Client, owner: User, make_run: MakeRun, recurrence: object
+) -> None:
+    """No inline script, no inline style, no inline handler."""
+    client.force_login(owner)
+    run = make_run(Status.PROCESSING, progress_done=1, progress_total=2)
+    over = make_run(Status.COMPLETED)
+    pages = [
+        URL,
+        run.get_absolute_url(),
+        reverse("scheduler:schedule"),
+        reverse("scheduler:run-delete", args=[over.pk]),
+    ]
+    for page in [*pages, "/", "/accounts/login/", "/nowhere/"]:
+        html = client.get(page).text
+        assert not re.search(r"<script(?![^>]*\ssrc=)", html), page
+        assert not re.search(r"<[^>]+\s(style|on\w+)\s*=", html), page
+        assert "<style" not in html, page
+
+
+def test_every_page_of_runs_costs_the_same_number_of_queries(
+    client: Client, viewer: User, task: Task, make_run: MakeRun
+) -> None:
+    task.grant(viewer, "view_output", "run_task", "stop_run")
+    client.force_login(viewer)
+
+    def count() -> int:
+        with CaptureQueriesContext(
+            connection,
+        ) as queries:
+            client.get(URL, {"fragment": "1"})
+        return len(queries)
+
+    add_files(make_run(), 2)
+    make_run(Status.PROCESSING)
+    make_run(Status.QUEUED)
+    few = count()
+    for number in range(12):
+        other = Task.objects.create(name=f"T{number}", program_root="sample_tasks", program_path="countdown.py")
+        other.grant(viewer, "view_task", "view_output")
+        add_files(make_run(task=other), 2)
+        make_run(Status.PROCESSING, task=other)
+        make_run(Status.QUEUED, task=other)
+    assert count() == few
+    assert few <= 16

@@ -1,0 +1,366 @@
+"""A run's page, its log, and what can be done there."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+
+from scheduler import outputs
+from scheduler.models import OutputFile, Poller, ProcessSample, Run, RunEvent, StoreRemoval, Task
+from scheduler.states import Status
+from scheduler.views import runs as run_views
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.contrib.auth.models import User
+    from django.test import Client
+
+    MakeRun = Callable[..., Run]
+
+pytestmark = pytest.mark.django_db
+
+HOSTILE = "<script>alert(1)</script>\x1b[31m\u202egnp"
+
+
+@pytest.fixture
+def client(client: Client, owner: User) -> Client:
+    """A browser in which the owner is logged in."""
+    client.force_login(owner)
+    return client
+
+
+def write_log(run: Run, content: bytes) -> None:
+    path = outputs.log_path(run)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def say(run: Run, text: str, what: RunEvent.What = RunEvent.What.MESSAGE) -> None:
+    run.record(what, text, now=timezone.now())
+
+
+def test_the_page_answers_did_it_run_and_if_not_why_not(client: Client, make_run: MakeRun) -> None:
+    run = make_run(Status.FAILED, exit_code=3, arguments=["--to", "a b"], program="sample_tasks/x.py")
+    page = client.get(run.get_absolute_url()).text
+    assert "Failed: the program ended with exit code 3." in page
+    assert "<code>&#x27;a b&#x27;</code>" in page
+    assert "<code>sample_tasks/x.py</code>" in page
+    assert "3.0 s" in page
+
+
+def test_who_or_what_started_it_is_told(
+    client: Client, owner: User, task: Task, recurrence: Any, make_run: MakeRun
+) -> None:
+    by_person = make_run(requested_by=owner, requested_by_name="owner")
+    again = make_run(trigger="again", requested_by_name="owner", triggered_by=by_person)
+    schedule = task.schedules.create(recurrence=recurrence)
+    by_schedule = make_run(trigger="schedule", schedule=schedule, slot_at=timezone.now())
+    assert "<bdi>owner</bdi>" in client.get(by_person.get_absolute_url()).text
+    assert f'to repeat <a href="{by_person.get_absolute_url()}">' in client.get(again.get_absolute_url()).text
+    assert "the schedule “Every hour”" in client.get(by_schedule.get_absolute_url()).text
+    assert "a command or a program" in client.get(make_run().get_absolute_url()).text
+
+
+def test_a_run_on_a_silent_host_is_unconfirmed(client: Client, make_run: MakeRun, poller: Poller) -> None:
+    run = make_run(Status.PROCESSING, host=poller.host)
+    assert "Unconfirmed" not in client.get(run.get_absolute_url()).text
+    seen = timezone.now() - timedelta(minutes=5)
+    Poller.objects.update(seen_at=seen)
+    page = client.get(run.get_absolute_url()).text
+    assert "no poller of this host has reported" in page
+    assert (
+        f"Unconfirmed since {timezone.localtime(seen):%H:%M}" in page
+        or f"Unconfirmed since {timezone.localtime(seen):%Y-%m-%d %H:%M}" in page
+    )
+
+
+def test_messages_come_newest_first_and_are_limited(
+    client: Client, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_views, "MESSAGES_AT_MOST", 2)
+    run = make_run()
+    for text in ("first", "second", "third"):
+        say(run, text)
+    say(run, "vm", RunEvent.What.CLAIMED)
+    page = client.get(run.get_absolute_url()).text
+    assert "first" not in page.partition('id="messages-heading"')[2]
+    assert page.index("third") < page.index("second")
+    assert "Only the newest 2 are shown." in page
+    assert "claimed by a poller" in page
+
+
+def test_the_processes_are_shown_as_a_tree_while_it_runs(client: Client, make_run: MakeRun) -> None:
+    run = make_run(Status.PROCESSING)
+    names = [(10, 1, "sh"), (11, 10, "python"), (12, 11, HOSTILE)]
+    processes = [
+        {"pid": pid, "parent": parent, "name": name, "cpu_percent": 1.5, "memory_bytes": 2048}
+        for pid, parent, name in names
+    ]
+    ProcessSample.objects.create(
+        run=run, at=timezone.now(), cpu_percent=99.5, memory_bytes=2**20, memory_peak_bytes=2**21, processes=processes
+    )
+    page = client.get(run.get_absolute_url()).text
+    assert '<td class="depth-0"><bdi>sh</bdi>' in page
+    assert '<td class="depth-1"><bdi>python</bdi>' in page
+    assert '<td class="depth-2"><bdi>&lt;script&gt;' in page
+    assert "CPU 99.5 %" in page
+    Run.objects.filter(pk=run.pk).update(status=Status.COMPLETED, finished_at=timezone.now(), reason="exit_code")
+    assert "depth-0" not in client.get(run.get_absolute_url()).text
+
+
+def test_files_have_name_size_checksum_and_link(client: Client, make_run: MakeRun) -> None:
+    run = make_run()
+    file = OutputFile.objects.create(run=run, name="a.csv", size=2048, sha256="ab" * 32, created_at=timezone.now())
+    page = client.get(run.get_absolute_url()).text
+    assert f'href="{file.get_absolute_url()}"' in page
+    assert f'title="{"ab" * 32}"' in page
+    assert "2.0\xa0KB" in page
+
+
+def test_many_files_are_cut_with_a_sentence(client: Client, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_views, "FILES_AT_MOST", 5)
+    run = make_run()
+    for number in range(7):
+        OutputFile.objects.create(run=run, name=f"{number}", size=1024, sha256="0" * 64, created_at=timezone.now())
+    page = client.get(run.get_absolute_url()).text
+    assert page.count("/scheduler/files/") == 5
+    assert "7 files, 7.0\xa0KB in all." in page
+    assert "Only the first 5 are shown." in page
+
+
+def test_without_view_output_there_is_neither_log_nor_file(client: Client, viewer: User, make_run: MakeRun) -> None:
+    run = make_run()
+    write_log(run, b"secret words")
+    OutputFile.objects.create(run=run, name="a.csv", size=1, sha256="0" * 64, created_at=timezone.now())
+    client.force_login(viewer)
+    page = client.get(run.get_absolute_url()).text
+    assert "secret words" not in page
+    assert "a.csv" not in page
+    assert "You may not see the log and the files of this task." in page
+
+
+def test_hostile_text_is_shown_and_does_nothing(client: Client, task: Task, make_run: MakeRun) -> None:
+    Task.objects.filter(pk=task.pk).update(name=HOSTILE)
+    run = make_run(
+        Status.FAILED, reason="launch_error", detail=HOSTILE, message=HOSTILE, arguments=[HOSTILE], program=HOSTILE
+    )
+    say(run, HOSTILE)
+    say(run, HOSTILE, RunEvent.What.NOT_COLLECTED)
+    OutputFile.objects.create(run=run, name=HOSTILE, size=1, sha256="0" * 64, created_at=timezone.now())
+    write_log(run, HOSTILE.encode())
+    for url in (run.get_absolute_url(), reverse("scheduler:run-delete", args=[run.pk])):
+        page = client.get(url).text
+        assert "<script>alert" not in page
+        assert "\x1b" not in page
+        assert "\u202e" not in page
+        assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+
+
+def test_the_fragment_is_all_of_the_page_that_changes(client: Client, make_run: MakeRun) -> None:
+    run = make_run(Status.PROCESSING)
+    say(run, "Working")
+    first = client.get(run.get_absolute_url(), {"fragment": "1"})
+    assert first.text.count('id="run"') == first.text.count('id="run-history"') == 1
+    assert "csrfmiddlewaretoken" not in first.text  # it would differ every time
+    over = make_run(Status.COMPLETED)
+    first = client.get(over.get_absolute_url(), {"fragment": "1"})
+    again = client.get(over.get_absolute_url(), {"fragment": "1"}, headers={"If-None-Match": first.headers["ETag"]})
+    assert again.status_code == 304
+
+
+def test_a_run_with_much_history_costs_as_many_queries_as_one_with_little(client: Client, make_run: MakeRun) -> None:
+    def count(run: Run) -> int:
+        with CaptureQueriesContext(connection) as queries:
+            client.get(run.get_absolute_url(), {"fragment": "1"})
+        return len(queries)
+
+    little, much = make_run(), make_run()
+    for run, times in ((little, 1), (much, 20)):
+        for number in range(times):
+            say(run, f"{number}")
+            say(run, f"{number}", RunEvent.What.NOT_COLLECTED)
+    for number in range(2):
+        for run in (little, much):
+            OutputFile.objects.create(run=run, name=f"{number}", size=1, sha256="0" * 64, created_at=timezone.now())
+    assert count(much) == count(little) <= 13
+
+
+# The log
+
+
+def read(client: Client, run: Run, offset: int = 0) -> dict[str, Any]:
+    answer: dict[str, Any] = client.get(reverse("scheduler:run-log", args=[run.pk]), {"offset": offset}).json()
+    return answer
+
+
+def test_the_end_of_the_log_is_in_the_page_without_a_script(client: Client, make_run: MakeRun) -> None:
+    run = make_run(Status.PROCESSING)
+    write_log(run, b"x" * 100 + b"\n" + b"line\n" * 20_000 + b"10 %\r50 %")
+    page = client.get(run.get_absolute_url()).text
+    assert "xxxx" not in page
+    assert "Only the end is shown" in page
+    assert "<span>50 %</span>" in page
+    assert f'data-offset="{101 + 100_000}"' in page
+
+
+def test_the_log_is_followed_by_offset(client: Client, make_run: MakeRun) -> None:
+    run = make_run(Status.PROCESSING)
+    write_log(run, b"one\n")
+    assert read(client, run) == {"text": "one\n", "offset": 4, "size": 4, "finished": False}
+    write_log(run, b"one\ntwo\xe2\x82")
+    assert read(client, run, 4) == {"text": "two", "offset": 7, "size": 9, "finished": False}
+    write_log(run, "one\ntwo€".encode())
+    assert read(client, run, 7) == {"text": "€", "offset": 10, "size": 10, "finished": False}
+    Run.objects.filter(pk=run.pk).update(status=Status.COMPLETED, finished_at=timezone.now(), reason="exit_code")
+    assert read(client, run, 10) == {"text": "", "offset": 10, "size": 10, "finished": True}
+
+
+def test_one_answer_is_of_limited_size(client: Client, make_run: MakeRun) -> None:
+    run = make_run()
+    write_log(run, b"x" * 1_000_000)
+    offset, parts = 0, 0
+    while not (answer := read(client, run, offset))["finished"]:
+        assert len(answer["text"]) <= 256 * 1024
+        offset, parts = answer["offset"], parts + 1
+    assert parts == 3
+    assert answer["offset"] == 1_000_000
+
+
+@pytest.mark.parametrize("offset", ["-1", "x", "", "1.5", "9" * 40, "٣"])
+def test_an_offset_that_makes_no_sense_is_refused(client: Client, make_run: MakeRun, offset: str) -> None:
+    url = reverse("scheduler:run-log", args=[make_run().pk])
+    assert client.get(url, {"offset": offset}).status_code == 400
+
+
+def test_a_run_without_a_log_has_an_empty_one(client: Client, make_run: MakeRun) -> None:
+    assert read(client, make_run(Status.SKIPPED)) == {"text": "", "offset": 0, "size": 0, "finished": True}
+    assert "There is no log" in client.get(make_run(Status.SKIPPED).get_absolute_url()).text
+
+
+# Starting, stopping, deleting
+
+
+def post(client: Client, name: str, pk: int, **data: str) -> str:
+    """Send a form; returns the page that follows."""
+    return client.post(reverse(f"scheduler:{name}", args=[pk]), data, follow=True).text
+
+
+def test_run_now_uses_the_tasks_own_arguments(client: Client, owner: User, task: Task, poller: Poller) -> None:
+    page = post(client, "task-run", task.pk)
+    run = task.runs.get()
+    assert (run.status, run.arguments, run.requested_by, run.trigger) == ("queued", ["3"], owner, "manual")
+    assert "starts as soon as there is a place" in page
+
+
+def test_run_again_uses_the_arguments_of_the_run(client: Client, owner: User, task: Task, make_run: MakeRun) -> None:
+    old = make_run(arguments=["other"])
+    post(client, "run-again", old.pk)
+    run = task.runs.queued().get()
+    assert (run.arguments, run.triggered_by, run.trigger, run.requested_by) == (["other"], old, "again", owner)
+
+
+def test_a_run_that_is_not_over_is_not_run_again(client: Client, task: Task, make_run: MakeRun) -> None:
+    assert "not over yet" in post(client, "run-again", make_run(Status.PROCESSING).pk)
+    assert not task.runs.queued().exists()
+
+
+@pytest.mark.parametrize("name", ["task-run", "run-again"])
+def test_a_double_click_starts_one_run(client: Client, task: Task, make_run: MakeRun, name: str) -> None:
+    old = make_run()
+    pk = task.pk if name == "task-run" else old.pk
+    post(client, name, pk, once="token of the page")
+    page = post(client, name, pk, once="token of the page")
+    assert task.runs.queued().count() == 1
+    assert "was started by your first click" in page
+    post(client, name, pk, once="token of a fresh page")
+    assert task.runs.queued().count() == 2
+
+
+def test_one_page_can_start_different_runs(client: Client, task: Task, make_run: MakeRun) -> None:
+    for run in (make_run(), make_run()):
+        post(client, "run-again", run.pk, once="token of the page")
+    post(client, "task-run", task.pk, once="token of the page")
+    assert task.runs.queued().count() == 3
+
+
+def test_two_people_with_the_same_token_start_two_runs(client: Client, runner: User, task: Task) -> None:
+    post(client, "task-run", task.pk, once="same")
+    client.force_login(runner)
+    post(client, "task-run", task.pk, once="same")
+    assert task.runs.queued().count() == 2
+
+
+def test_every_page_has_a_token_of_its_own(client: Client, make_run: MakeRun) -> None:
+    url = make_run().get_absolute_url()
+    tokens = {client.get(url).context["once"] for _ in range(2)}
+    assert len(tokens) == 2
+    assert all(f'name="once" value="{token}"' not in client.get(url, {"fragment": "1"}).text for token in tokens)
+
+
+def test_a_start_beside_a_run_in_progress_says_that_it_waits(
+    client: Client, task: Task, make_run: MakeRun, poller: Poller
+) -> None:
+    make_run(Status.PROCESSING)
+    assert "waits in the queue: the task is being processed" in post(client, "task-run", task.pk)
+
+
+def test_a_start_without_a_poller_says_that_it_waits_for_one(client: Client, task: Task) -> None:
+    assert "No poller is up: it starts when one is." in post(client, "task-run", task.pk)
+
+
+def test_a_disabled_task_is_not_started_and_says_why(client: Client, task: Task, make_run: MakeRun) -> None:
+    task.enabled = False
+    task.save()
+    assert "is disabled. Enable it, then start it." in post(client, "task-run", task.pk)
+    assert "is disabled. Enable it, then start it." in post(client, "run-again", make_run().pk)
+    assert not task.runs.queued().exists()
+
+
+def test_a_waiting_run_is_cancelled_at_once_and_a_running_one_is_asked_to_stop(
+    client: Client, owner: User, make_run: MakeRun
+) -> None:
+    waiting, running, over = make_run(Status.QUEUED), make_run(Status.PROCESSING), make_run(Status.COMPLETED)
+    assert "is cancelled" in post(client, "run-stop", waiting.pk)
+    assert "is asked to stop" in post(client, "run-stop", running.pk)
+    assert "its stop was already asked for" in post(client, "run-stop", running.pk)
+    assert "was over" in post(client, "run-stop", over.pk)
+    for run in (waiting, running, over):
+        run.refresh_from_db()
+    assert [run.status for run in (waiting, running, over)] == ["cancelled", "processing", "completed"]
+    assert running.cancel_requested_by == owner
+
+
+def test_actions_come_back_to_the_page_where_the_button_was(client: Client, make_run: MakeRun) -> None:
+    run = make_run(Status.PROCESSING)
+    url = reverse("scheduler:run-stop", args=[run.pk])
+    assert client.post(url).headers["Location"] == run.get_absolute_url()
+    assert client.post(url, {"from": "index"}).headers["Location"] == "/scheduler/"
+    assert client.post(url, {"from": "https://example.org/"}).headers["Location"] == run.get_absolute_url()
+
+
+def test_deleting_asks_first_and_then_removes_row_and_folders(
+    client: Client, make_run: MakeRun, poller: Poller
+) -> None:
+    run = make_run(host=poller.host)
+    url = reverse("scheduler:run-delete", args=[run.pk])
+    assert "This cannot be undone." in client.get(url).text
+    assert Run.objects.filter(pk=run.pk).exists()
+    assert "is deleted, with its log and files" in client.post(url, follow=True).text
+    assert not Run.objects.filter(pk=run.pk).exists()
+    assert StoreRemoval.objects.get().uuid == run.uuid
+
+
+@pytest.mark.parametrize("status", [Status.QUEUED, Status.PROCESSING])
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_only_what_is_over_is_deleted(client: Client, make_run: MakeRun, status: Status, method: str) -> None:
+    run = make_run(status)
+    page = getattr(client, method)(reverse("scheduler:run-delete", args=[run.pk]), follow=True).text
+    assert "Stop it, then delete it." in page
+    assert Run.objects.filter(pk=run.pk).exists()
