@@ -47,6 +47,8 @@ class SchedulerSettings:
     """The files of one run are collected up to this many bytes in all."""
     output_files: int = 10_000
     """At most this many files of one run are collected."""
+    client_address_header: str = ""
+    """The header in which the proxy writes the client's address, such as X-Real-IP; empty: the connection's own."""
     archive_bytes: int = 4 * 1024**3
     """A ZIP of a run's files is built when they are not larger than this in all."""
 
@@ -98,6 +100,8 @@ def _read() -> SchedulerSettings:
     for key in ("capacity", "log_bytes", "output_bytes", "output_files", "archive_bytes"):
         if key in values and (not isinstance(values[key], int) or values[key] < 1):
             raise ImproperlyConfigured(f"settings.SCHEDULER[{key.upper()!r}] must be a whole number of 1 or more.")
+    if not isinstance(values.get("client_address_header", ""), str):
+        raise ImproperlyConfigured("settings.SCHEDULER['CLIENT_ADDRESS_HEADER'] must be the name of a header.")
     return SchedulerSettings(**values)
 
 

@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Next to leaves
     "programs": {"conf"},
     "wakeup": {"conf"},
+    "client_address": {"conf"},
     "checks": {"conf"},
     "logs": {"sendfile"},
     # The rows and the rule about them
