@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.utils import timezone
+from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class ArgumentsField(forms.CharField):
         kwargs.setdefault(
             "widget", forms.Textarea(attrs={"rows": 1, "class": "vLargeTextField", "spellcheck": "false"})
         )
-        kwargs.setdefault("label", _("arguments"))
+        kwargs.setdefault("label", capfirst(_("arguments")))
         super().__init__(**{"required": False, "strip": False, **kwargs})
 
     def prepare_value(self, value: Any) -> Any:

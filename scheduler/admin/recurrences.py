@@ -8,6 +8,7 @@ from django.contrib import admin, messages
 from django.db.models import Count, Q
 from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.text import capfirst
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -29,13 +30,13 @@ class RecurrenceAdmin(SchedulerAdmin):
     readonly_fields = ("in_words",)
     fieldsets = (
         (None, {"fields": ("name", "kind", "in_words")}),
-        (_("every …"), {"fields": (("every", "unit"),)}),
-        (_("cron line"), {"fields": ("cron",)}),
+        (capfirst(_("every …")), {"fields": (("every", "unit"),)}),
+        (capfirst(_("cron line")), {"fields": ("cron",)}),
     )
 
     @admin.display(description=_("in words"))
     def in_words(self, recurrence: Recurrence) -> str:
-        return recurrence.in_words if recurrence.pk else "-"
+        return recurrence.in_words if recurrence.pk else gettext("After saving, the rule is shown here in words.")
 
     @admin.display(description=_("schedules"), ordering="visible_schedules")
     def schedule_count(self, recurrence: Recurrence) -> str:

@@ -12,10 +12,12 @@ from django.utils.translation import gettext_lazy as _
 from scheduler import access
 from scheduler.models import OutputFile, Run, RunEvent
 
-from .base import SchedulerAdmin, VisibleTasksFilter, is_anybody
+from .base import SchedulerAdmin, VisibleTasksFilter, in_current_zone, is_anybody
 from .fields import join_arguments
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from django.db.models import Model, QuerySet
     from django.http import HttpRequest
 
@@ -61,29 +63,57 @@ class ReadOnlyInline(TabularInline):
 
 class RunEventInline(ReadOnlyInline):
     model = RunEvent
-    fields = ("at", "what", "text", "user_name")
+    fields = ("time", "what", "text", "by")
+    readonly_fields = ("time", "by")
     verbose_name_plural = _("newest events")
+
+    @admin.display(description=_("time"))
+    def time(self, event: RunEvent) -> str:
+        return in_current_zone(event.at)
+
+    @admin.display(description=_("user"))
+    def by(self, event: RunEvent) -> str:
+        return event.user_name or "-"
 
 
 class OutputFileInline(ReadOnlyInline):
     model = OutputFile
-    fields = ("link", "size", "sha256", "created_at")
-    readonly_fields = ("link",)
+    fields = ("link", "size", "sha256", "collected")
+    readonly_fields = ("link", "collected")
     newest_first = ("-created_at", "name")
     action = "view_output"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[OutputFile]:
+        # Archives of them are the business of the run's own page.
+        return super().get_queryset(request).filter(kind=OutputFile.Kind.OUTPUT)
+
     verbose_name_plural = _("newest files")
 
     @admin.display(description=_("name"))
     def link(self, file: OutputFile) -> str:
         return format_html('<a href="{}">{}</a>', file.get_absolute_url(), file.name)
 
+    @admin.display(description=_("collected"))
+    def collected(self, file: OutputFile) -> str:
+        return in_current_zone(file.created_at)
+
+
+def _instant(name: str, label: Any) -> Callable[[Any, Run], str]:
+    """A column with one of a run's times."""
+
+    @admin.display(description=label)
+    def shown(_admin: Any, run: Run) -> str:
+        return in_current_zone(getattr(run, name))
+
+    return shown
+
 
 @admin.register(Run)
 class RunAdmin(SchedulerAdmin):
-    list_display = ("id", "task", "status", "due_at", "started_at", "finished_at")
+    list_display = ("id", "task", "status", "due", "started", "finished")
     list_filter = ("status", "trigger", ("task", VisibleTasksFilter))
     list_select_related = ("task",)
-    # A table of millions is neither counted nor sorted by what has no index.
+    # A table of millions is not counted more often than it must be, nor sorted by what has no index.
     show_full_result_count = False
     show_facets = ShowFacets.NEVER
     ordering = ("-id",)
@@ -92,42 +122,52 @@ class RunAdmin(SchedulerAdmin):
     search_help_text = _("A number, or a part of the task's name.")
     actions = None
     inlines = (OutputFileInline, RunEventInline)
-    fieldsets = (
-        (None, {"fields": ("page", "sentence", "task", "program", "argument_line", "message")}),
-        (_("Origin"), {"fields": ("trigger", "schedule", "triggered_by", "started_by")}),
-        (
-            _("Times"),
-            {
-                "fields": (
-                    "slot_at",
-                    "slot_until",
-                    "slot_count",
-                    "queued_at",
-                    "due_at",
-                    "ready_at",
-                    "started_at",
-                    "finished_at",
-                )
-            },
-        ),
-        (
-            _("End"),
-            {
-                "fields": (
-                    "status",
-                    "reason",
-                    "detail",
-                    "exit_code",
-                    "signal",
-                    "cancel_requested_at",
-                    "stop_requested_by",
-                    "host_name",
-                    "pid",
-                )
-            },
-        ),
+
+    # Above each row the tabular inline would say the row once more.
+    class Media:
+        css = {"all": ["scheduler/admin.css"]}
+
+    readonly_fields = (
+        "page",
+        "sentence",
+        "argument_line",
+        "started_by",
+        "stop_requested_by",
+        "slot",
+        "slot_end",
+        "queued",
+        "due",
+        "ready",
+        "started",
+        "finished",
+        "stop_requested",
     )
-    readonly_fields = ("page", "sentence", "argument_line", "started_by", "stop_requested_by")
+
+    slot = _instant("slot_at", _("slot"))
+    slot_end = _instant("slot_until", _("last slot of a gap"))
+    queued = _instant("queued_at", _("queued"))
+    due = _instant("due_at", _("due"))
+    ready = _instant("ready_at", _("decided"))
+    started = _instant("started_at", _("started"))
+    finished = _instant("finished_at", _("finished"))
+    stop_requested = _instant("cancel_requested_at", _("stop requested"))
+
+    def get_fieldsets(self, request: HttpRequest, obj: Run | None = None) -> Any:
+        """What this run has: most runs have no gap, no signal, nobody who stopped them."""
+        if obj is None:
+            return ()
+        stopped = ("stop_requested", "stop_requested_by") if obj.cancel_requested_at else ()
+        gap = ("slot_end", "slot_count") if obj.slot_until else ()
+        origin = [name for name in ("schedule", "triggered_by") if getattr(obj, f"{name}_id") is not None]
+        by = ("started_by",) if obj.requested_by_name else ()
+        end = [name for name in ("reason", "exit_code", "signal", "detail") if getattr(obj, name) not in {None, ""}]
+        where = ("host_name", "pid") if obj.host_name else ()
+        return (
+            (None, {"fields": ("page", "task", "status", "sentence", *end, *stopped, "message")}),
+            (_("What was run"), {"fields": ("program", "argument_line", *where)}),
+            (_("Origin"), {"fields": ("trigger", *by, *origin)}),
+            (_("Times"), {"fields": ("slot", *gap, "queued", "due", "ready", "started", "finished")}),
+        )
 
     @admin.display(description=_("run"))
     def page(self, run: Run) -> str:

@@ -8,30 +8,34 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin import options
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
+from django.utils.text import capfirst
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from scheduler import access
 from scheduler.forms import RecurrenceChoice, WallTimeField, instant, time_zone_choices
-from scheduler.models import Recurrence, Schedule, Task
+from scheduler.models import Schedule, Task
 from scheduler.recurrences import InvalidRule
 
-from .base import SchedulerAdmin, VisibleTasksFilter, in_zone, is_anybody
+from .base import SchedulerAdmin, VisibleTasksFilter, in_current_zone, in_zone, is_anybody
 from .fields import OptionalArgumentsField, join_arguments, wall_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from django.db.models import QuerySet
+    from django.db.models import Field, QuerySet
     from django.db.models.fields.related import ForeignKey
     from django.forms.models import ModelChoiceField
     from django.http import HttpRequest
 
     ModelForm = forms.ModelForm[Schedule]
+    BaseModelAdmin = options.BaseModelAdmin[Any]
     StackedInline = admin.StackedInline[Schedule, Task]
 else:
+    BaseModelAdmin = options.BaseModelAdmin
     ModelForm = forms.ModelForm
     StackedInline = admin.StackedInline
 
@@ -42,9 +46,8 @@ LOCAL_TIMES = ("anchor", "ends_at")
 class ScheduleForm(ModelForm):
     """A schedule whose times are entered and shown on the wall clock of its own zone."""
 
-    recurrence = RecurrenceChoice(Recurrence.objects.all(), label=_("recurrence"))
     time_zone = forms.ChoiceField(
-        label=_("time zone"),
+        label=capfirst(_("time zone")),
         help_text=_("The clock that the times below are read from, and that days and months are counted by."),
         error_messages={
             "invalid_choice": _(
@@ -53,11 +56,13 @@ class ScheduleForm(ModelForm):
         },
     )
     anchor = WallTimeField(
-        label=_("anchor"),
+        label=capfirst(_("anchor")),
         help_text=_("The first slot, in the schedule's own time zone; all later ones are counted from here."),
     )
     ends_at = WallTimeField(
-        label=_("end"), required=False, help_text=_("No slot after this time, in the schedule's own time zone.")
+        label=capfirst(_("end")),
+        required=False,
+        help_text=_("No slot after this time, in the schedule's own time zone."),
     )
     arguments = OptionalArgumentsField(
         help_text=_(
@@ -125,8 +130,17 @@ def _local_times(schedule: Schedule) -> dict[str, Any]:
     return {name: value and wall_time(value, zone or UTC) for name, value in values.items()}
 
 
-class ShownSchedule:
-    """What is shown of a schedule and cannot be entered."""
+class ScheduleParts(BaseModelAdmin):
+    """How a schedule is entered, and what is shown of it."""
+
+    def formfield_for_dbfield(self, db_field: Field[Any, Any], request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name != "recurrence":
+            return super().formfield_for_dbfield(db_field, request, **kwargs)
+        field = super().formfield_for_dbfield(db_field, request, **kwargs, form_class=RecurrenceChoice)
+        # Others use it, too: it is not to be deleted in passing.
+        if field is not None:
+            field.widget.can_delete_related = False
+        return field
 
     @admin.display(description=_("next slots"))
     def next_slots(self, schedule: Schedule) -> str:
@@ -141,12 +155,29 @@ class ShownSchedule:
             return str(error)
         if not slots:
             return gettext("None: the schedule is over.")
-        rows = [(in_zone(slot, zone), in_zone(slot, UTC)) for slot in slots]
+        zones = {schedule.time_zone: zone, "UTC": UTC}
         return format_html(
-            "<table><thead><tr><th>{}</th><th>UTC</th></tr></thead><tbody>{}</tbody></table>",
-            schedule.time_zone,
-            format_html_join("", "<tr><td>{}</td><td>{}</td></tr>", rows),
+            "<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>",
+            format_html_join("", "<th>{}</th>", ((name,) for name in zones)),
+            format_html_join(
+                "",
+                "<tr>{}</tr>",
+                (
+                    (format_html_join("", "<td>{}</td>", ((in_zone(slot, each),) for each in zones.values())),)
+                    for slot in slots
+                ),
+            ),
         )
+
+    @admin.display(description=_("state"))
+    def state(self, schedule: Schedule) -> str:
+        if schedule.problem:
+            return schedule.problem
+        if not schedule.enabled:
+            return gettext("Disabled.")
+        if schedule.ended:
+            return gettext("Over: it has no slot any more.")
+        return "-" if schedule._state.adding else gettext("Its next slot is in the queue.")
 
     @admin.display(description=_("anchor"))
     def local_anchor(self, schedule: Schedule) -> str:
@@ -175,7 +206,7 @@ def _in_its_zone(schedule: Schedule, instant: datetime | None) -> str:
 ENTERED = ("recurrence", "time_zone", "anchor", "ends_at", "arguments", "enabled")
 # For those who may only look.
 ENTERED_AS_SHOWN = ("recurrence", "time_zone", "local_anchor", "local_end", "argument_line", "enabled")
-SHOWN = ("next_slots", "ended", "problem")
+SHOWN = ("next_slots", "state")
 READ_ONLY = (*SHOWN, "local_anchor", "local_end", "argument_line")
 
 
@@ -193,7 +224,7 @@ def plan(request: HttpRequest, schedules: Iterable[Schedule]) -> None:
             )
 
 
-class ScheduleInline(ShownSchedule, StackedInline):
+class ScheduleInline(ScheduleParts, StackedInline):
     model = Schedule
     form = ScheduleForm
     extra = 0
@@ -226,17 +257,17 @@ class ScheduleInline(ShownSchedule, StackedInline):
 
 
 @admin.register(Schedule)
-class ScheduleAdmin(ShownSchedule, SchedulerAdmin):
+class ScheduleAdmin(ScheduleParts, SchedulerAdmin):
     form = ScheduleForm
-    list_display = ("task", "recurrence", "time_zone", "enabled", "next_due", "ended", "problem")
+    list_display = ("task", "recurrence", "time_zone", "enabled", "next_due", "state")
     list_display_links = ("task", "recurrence")
     list_select_related = ("task", "recurrence", "next_run")
-    list_filter = ("enabled", "ended", ("task", VisibleTasksFilter), "recurrence")
+    list_filter = ("enabled", "ended", ("task", VisibleTasksFilter), ("recurrence", admin.RelatedOnlyFieldListFilter))
     search_fields = ("task__name", "recurrence__name")
 
     @admin.display(description=_("next run"), ordering="next_run__due_at")
-    def next_due(self, schedule: Schedule) -> datetime | None:
-        return schedule.next_run.due_at if schedule.next_run is not None else None
+    def next_due(self, schedule: Schedule) -> str:
+        return in_current_zone(schedule.next_run.due_at if schedule.next_run is not None else None)
 
     # Who may
 

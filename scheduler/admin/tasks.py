@@ -22,13 +22,12 @@ from scheduler import access, programs
 from scheduler.models import OutputFile, Run, Schedule, Task
 
 from .access_page import access_page
-from .base import SchedulerAdmin, in_zone, is_anybody
+from .base import SchedulerAdmin, in_current_zone, is_anybody
 from .fields import ArgumentsField, UserNameField, join_arguments
 from .schedules import ScheduleInline, plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from datetime import datetime
 
     from django.db.models import Field, QuerySet
     from django.http import HttpRequest, HttpResponse
@@ -50,7 +49,7 @@ class TaskForm(ModelForm):
 
     # ``root/path``: its two columns are one choice.
     program_path = forms.ChoiceField(
-        label=_("program"),
+        label=capfirst(_("program")),
         help_text=_("A Python file in one of the program folders of the settings appears here by itself."),
     )
     arguments = ArgumentsField(help_text=_("As on a command line, with quotes around an argument with spaces."))
@@ -67,6 +66,7 @@ class TaskForm(ModelForm):
             "timeout_seconds",
             "grace_seconds",
         )
+        widgets = {"description": forms.Textarea(attrs={"rows": 3, "class": "vLargeTextField"})}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -153,11 +153,12 @@ class TaskAdmin(SchedulerAdmin):
 
     @admin.display(description=_("program"), ordering="program_path")
     def program(self, task: Task) -> str:
-        return task.program
+        # A long name may be broken after the folder.
+        return format_html("{}/<wbr>{}", task.program_root, task.program_path)
 
     @admin.display(description=_("next run"))
-    def next_run(self, task: Task) -> datetime | None:
-        return getattr(task, "next_due_at", None)
+    def next_run(self, task: Task) -> str:
+        return in_current_zone(getattr(task, "next_due_at", None))
 
     @admin.display(description=_("last run"))
     def last_run(self, task: Task) -> str:
@@ -165,7 +166,9 @@ class TaskAdmin(SchedulerAdmin):
         if run is None:
             return "-"
         at = run.finished_at or run.started_at or run.due_at
-        return format_html('<a href="{}">{}</a>, {}', run.get_absolute_url(), run.get_status_display(), in_zone(at))
+        return format_html(
+            '<a href="{}">{}</a> {}', run.get_absolute_url(), run.get_status_display(), in_current_zone(at)
+        )
 
     # The form
 
@@ -301,7 +304,7 @@ class TaskAdmin(SchedulerAdmin):
     def _set_enabled(self, request: HttpRequest, queryset: QuerySet[Task], enabled: bool) -> None:
         def switch(task: Task) -> None:
             if task.enabled == enabled:
-                raise ValidationError(gettext("it already is") if enabled else gettext("it already is not enabled"))
+                raise ValidationError(gettext("enabled already.") if enabled else gettext("disabled already."))
             task.enabled = enabled
             task.save(update_fields=["enabled", "updated_at"])
             self.log_change(request, task, [{"changed": {"fields": [gettext("enabled")]}}])
@@ -321,7 +324,7 @@ class TaskAdmin(SchedulerAdmin):
         refused: dict[str, list[str]] = {}
         for task in tasks:
             if action not in allowed[task.pk]:
-                refused.setdefault(gettext("you do not have the permission"), []).append(task.name)
+                refused.setdefault(gettext("you do not have the permission for that."), []).append(task.name)
                 continue
             try:
                 do(task)
