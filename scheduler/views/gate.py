@@ -16,6 +16,7 @@ from django.utils.translation import gettext
 from django.views.decorators.http import require_POST
 
 from scheduler import access
+from scheduler.logs import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,4 +113,4 @@ def visible_task(request: HttpRequest, pk: int) -> Task:
 def require(request: HttpRequest, action: str, task: Task) -> None:
     """Raises PermissionDenied when the user may see the task but not do this with it."""
     if not access.can(request.user, action, task):
-        raise PermissionDenied(gettext("You may not do that with “%(task)s”.") % {"task": task.name})
+        raise PermissionDenied(gettext("You may not do that with “%(task)s”.") % {"task": printable(task.name)})
