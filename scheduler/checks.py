@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from scheduler.conf import scheduler_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+NGINX_BACKEND = "django_sendfile.backends.nginx"
 
 
 @checks.register("scheduler")
@@ -31,6 +34,16 @@ def check_settings(**_kwargs: Any) -> list[checks.CheckMessage]:
         )
         for name, folder in given.program_roots.items()
         if not folder.is_dir()
+    ]
+    found += [
+        checks.Warning(
+            f"The program folder {name!r} ({folder}) can be written by other users than its owner; "
+            "no program of it can be run.",
+            hint=f"Whoever can write there can run code as the tasks' user: chmod go-w {folder}",
+            id="scheduler.W004",
+        )
+        for name, folder in given.program_roots.items()
+        if _mode(folder) & (stat.S_IWGRP | stat.S_IWOTH)
     ]
     # Both are folders that are compared as paths: a symbolic link in one of them must not matter.
     sendfile_root = getattr(settings, "SENDFILE_ROOT", None)
@@ -50,7 +63,62 @@ def check_settings(**_kwargs: Any) -> list[checks.CheckMessage]:
                 id="scheduler.E005",
             )
         )
+    return found + _check_store(given.store) + _check_sendfile_url()
+
+
+def _check_store(store: Path) -> list[checks.CheckMessage]:
+    """Files of the store go out through one view only, and nobody but the poller puts anything in."""
+    found: list[checks.CheckMessage] = []
+    for name in ("MEDIA_ROOT", "STATIC_ROOT"):
+        public = getattr(settings, name, None)
+        if public and _overlap(store, Path(public)):
+            found.append(
+                checks.Error(
+                    f"The scheduler's store ({store}) and {name} ({public}) lie inside each other; "
+                    "everybody could read the files of all tasks.",
+                    hint="Give the store a folder that no web server serves.",
+                    id="scheduler.E008",
+                )
+            )
+    if _mode(store) & stat.S_IWOTH:
+        found.append(
+            checks.Error(
+                f"Every user of this machine can write into the scheduler's store ({store}).",
+                hint=f"chmod 2750 {store}",
+                id="scheduler.E009",
+            )
+        )
     return found
+
+
+def _check_sendfile_url() -> list[checks.CheckMessage]:
+    url = getattr(settings, "SENDFILE_URL", None)
+    if _sendfile_backend() != NGINX_BACKEND or (isinstance(url, str) and len(url) > 2 and url[0] == url[-1] == "/"):
+        return []
+    return [
+        checks.Error(
+            f"SENDFILE_URL is {url!r}, which cannot be the address of nginx's internal location.",
+            hint="Set it to that address, such as '/protected/', with a slash at both ends; and so in nginx.",
+            id="scheduler.E010",
+        )
+    ]
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    one, other = one.resolve(), other.resolve()
+    return one.is_relative_to(other) or other.is_relative_to(one)
+
+
+def _mode(folder: Path) -> int:
+    """0 for a folder that is not there (yet), or that this user may not look at."""
+    try:
+        return folder.stat().st_mode
+    except OSError:
+        return 0
+
+
+def _sendfile_backend() -> str:
+    return str(getattr(settings, "SENDFILE_BACKEND", None) or "")
 
 
 @checks.register("scheduler")
@@ -59,6 +127,14 @@ def check_site(**_kwargs: Any) -> list[checks.CheckMessage]:
     found: list[checks.CheckMessage] = []
     if "guardian" not in settings.INSTALLED_APPS:
         found.append(checks.Error("'guardian' is not in INSTALLED_APPS; add it.", id="scheduler.E002"))
+    if "guardian.backends.ObjectPermissionBackend" not in settings.AUTHENTICATION_BACKENDS:
+        found.append(
+            checks.Error(
+                "guardian's backend is not in AUTHENTICATION_BACKENDS; permissions on a task would count for little.",
+                hint="Add 'guardian.backends.ObjectPermissionBackend'.",
+                id="scheduler.E007",
+            )
+        )
     if getattr(settings, "ANONYMOUS_USER_NAME", "AnonymousUser") is not None:
         found.append(
             checks.Warning(
@@ -93,6 +169,37 @@ def check_sqlite(*, databases: Sequence[str] | None = None, **_kwargs: Any) -> l
                     id="scheduler.W003",
                 )
             )
+    return found
+
+
+@checks.register("scheduler", deploy=True)
+def check_production(**_kwargs: Any) -> list[checks.CheckMessage]:
+    """What works, and is not meant for a site that others use."""
+    found: list[checks.CheckMessage] = []
+    if _sendfile_backend() == "scheduler.sendfile":
+        found.append(
+            checks.Warning(
+                "Files are sent by the web processes themselves: each download keeps one of them busy.",
+                hint="Let the web server send them: SENDFILE_BACKEND = 'django_sendfile.backends.nginx'.",
+                id="scheduler.W006",
+            )
+        )
+    if settings.DATABASES.get("default", {}).get("ENGINE") == "django.db.backends.sqlite3":
+        found.append(
+            checks.Warning(
+                "The database is SQLite: all users of the site and the poller wait for one writer at a time.",
+                hint="Use PostgreSQL.",
+                id="scheduler.W007",
+            )
+        )
+    if getattr(settings, "SECURE_PROXY_SSL_HEADER", None) and not settings.SCHEDULER.get("CLIENT_ADDRESS_HEADER"):
+        found.append(
+            checks.Warning(
+                "The site is behind a proxy, and the audit would note the proxy's address for everybody.",
+                hint="Set SCHEDULER['CLIENT_ADDRESS_HEADER'] to the header that the proxy sets, such as 'X-Real-IP'.",
+                id="scheduler.W008",
+            )
+        )
     return found
 
 

@@ -143,7 +143,10 @@ def _pytest(name: str, arguments: list[str], *, full: bool, **variables: str) ->
     for other in (
         "DATABASE_URL",
         "SCHEDULER_VAR",
+        "SCHEDULER_PROGRAM_ROOTS",
+        "SCHEDULER_PROGRAM_USERS",
         "SCHEDULER_ROOT",
+        "SCHEDULER_STORE_GROUP",
         "DJANGO_DEBUG",
         "DJANGO_HTTPS",
         "SENDFILE_BACKEND",
