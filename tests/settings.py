@@ -18,7 +18,7 @@ if "SCHEDULER_TESTS_FOLDER" not in os.environ:
 
 
 _folder = Path(os.environ["SCHEDULER_TESTS_FOLDER"])
-os.environ.setdefault("DJANGO_SECRET_KEY", "only-for-tests-" + "x" * 50)
+os.environ.setdefault("DJANGO_SECRET_KEY", "only-for-tests-" + "abcdefghijklmnopqrstuvwxyz0123456789" * 2)
 
 from conf.settings import *  # noqa: E402, F403
 
