@@ -60,6 +60,7 @@ class World:
     folder: Path
     owner: User
     pollers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    daemons: list[PollerDaemon] = field(default_factory=list)
 
     @property
     def programs(self) -> Path:
@@ -78,7 +79,8 @@ class World:
 
     def poller(self) -> PollerDaemon:
         """A poller in this process, to be ticked by the test; the previous one is as good as killed."""
-        return PollerDaemon(LocalExecutor())
+        self.daemons.append(PollerDaemon(LocalExecutor()))
+        return self.daemons[-1]
 
     def poller_process(self) -> subprocess.Popen[bytes]:
         process = subprocess.Popen([sys.executable, str(PROJECT / "manage.py"), "poller"], cwd=self.folder)
@@ -116,6 +118,11 @@ class World:
             if process.poll() is None:
                 process.kill()
             process.wait()
+        for daemon in self.daemons:
+            assert isinstance(daemon.executor, LocalExecutor)
+            for process in [*daemon.executor._launches.values(), *daemon.archiver._builders.values()]:
+                process.wait()
+            daemon.executor.take_failures()
         for run in Run.objects.all():
             run_folder = outputs.run_folder(run.uuid)
             for name in (protocol.STARTED, protocol.TASK):
