@@ -259,11 +259,19 @@ class ScheduleInline(ScheduleParts, StackedInline):
 @admin.register(Schedule)
 class ScheduleAdmin(ScheduleParts, SchedulerAdmin):
     form = ScheduleForm
-    list_display = ("task", "recurrence", "time_zone", "enabled", "next_due", "state")
+    list_display = ("task", "recurrence", "next_due", "short_state", "time_zone")
     list_display_links = ("task", "recurrence")
     list_select_related = ("task", "recurrence", "next_run")
     list_filter = ("enabled", "ended", ("task", VisibleTasksFilter), ("recurrence", admin.RelatedOnlyFieldListFilter))
     search_fields = ("task__name", "recurrence__name")
+
+    @admin.display(description=_("state"))
+    def short_state(self, schedule: Schedule) -> str:
+        if schedule.problem:
+            return schedule.problem
+        if not schedule.enabled:
+            return gettext("disabled")
+        return gettext("over") if schedule.ended else gettext("enabled")
 
     @admin.display(description=_("next run"), ordering="next_run__due_at")
     def next_due(self, schedule: Schedule) -> str:
