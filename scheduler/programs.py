@@ -82,7 +82,7 @@ def resolve(root: str, path: str) -> Path:
     """The real file of a program.
 
     Raises ProgramError with one sentence when the root is unknown, the path leaves it (also by a symlink), the file is
-    missing, not a regular file or unreadable, or when the file or a folder down to it can be written by group or others.
+    missing, not a regular file or unreadable, or when the file or a folder down to it is writable for group or others.
     """
     name = join(root, path)
     top = scheduler_settings().program_roots.get(root)
@@ -115,5 +115,6 @@ def _refuse_writable(place: Path) -> None:
     """Whoever can write a program can run code as the task's user: only the owner may."""
     if place.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise ProgramError(
-            gettext("“%(place)s” can be written by other users than its owner; run chmod go-w on it.") % {"place": place.name}
+            gettext("“%(place)s” can be written by other users than its owner; run chmod go-w on it.")
+            % {"place": place.name}
         )
