@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from scheduler.views import actions, downloads, main, runs, schedule
+from scheduler.views import actions, downloads, main, probe, runs, schedule
 
 app_name = "scheduler"
 urlpatterns = [
@@ -16,4 +16,5 @@ urlpatterns = [
     path("runs/<int:pk>/log/", runs.log, name="run-log"),
     path("runs/<int:pk>/log/download/", downloads.log, name="run-log-download"),
     path("files/<uuid:pk>/", downloads.file, name="file"),
+    path("probe/<str:token>/", probe.probe, name="probe"),
 ]

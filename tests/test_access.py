@@ -48,6 +48,8 @@ run-log-download  GET   in        403       403       404       404       403   
 run-log-download  POST  in        403       403       405       405       405       405       405       405       405
 file              GET   in        404       200       404       200       404       404       404       200       200
 file              POST  405       405       405       405       405       405       405       405       405       405
+probe             GET   404       404       404       404       404       404       404       404       404       404
+probe             POST  405       405       405       405       405       405       405       405       405       405
 """
 # fmt: on
 ROLES, *_ROWS = [line.split() for line in _ANSWERS.strip().splitlines()]
@@ -67,6 +69,7 @@ class World:
             "schedule": [],
             "task-run": [self.task.pk],
             "file": [self.file.pk],
+            "probe": ["a-name-that-nobody-signed"],
         }
         run = self.running if name == "run-stop" else self.finished
         return reverse(f"scheduler:{name}", args=args.get(name, [run.pk]))

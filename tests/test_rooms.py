@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "programs": {"conf"},
     "wakeup": {"conf"},
     "client_address": {"conf"},
+    "probe": {"conf"},
     "checks": {"conf"},
     "logs": {"sendfile"},
     # The rows and the rule about them
@@ -32,17 +33,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "outputs": {"conf", "models", "supervisor"},
     "executors": {"conf", "models", "outputs", "programs", "supervisor", "wakeup"},
     "poller": {"conf", "executors", "models", "outputs", "states", "supervisor", "wakeup"},
+    "doctor": {"checks", "conf", "models", "probe", "programs"},
     # What task programs import
     "task": set(),
     # What people see
     "forms": {"access", "models", "programs", "recurrences"},
     "admin": {"access", "forms", "models", "programs", "recurrences", "states"},
-    "views": {"access", "forms", "logs", "models", "outputs", "sendfile", "states", "wakeup"},
+    "views": {"access", "forms", "logs", "models", "outputs", "probe", "sendfile", "states", "wakeup"},
     "templatetags": {"logs"},
     "urls": {"views"},
     "apps": {"checks"},
     # Thin: they parse, call and print
-    "management": {"access", "conf", "executors", "logs", "models", "outputs", "poller"},
+    "management": {"access", "conf", "doctor", "executors", "logs", "models", "outputs", "poller"},
 }
 
 # What touches operating system processes
