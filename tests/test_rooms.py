@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # The rows and the rule about them
     "models": {"states", "recurrences", "conf", "programs", "wakeup"},
     "access": {"models"},
+    "audit": {"client_address", "models"},
     # Files, processes, decisions
     "outputs": {"conf", "models", "supervisor"},
     "executors": {"conf", "models", "outputs", "programs", "supervisor", "wakeup"},
@@ -38,8 +39,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "task": set(),
     # What people see
     "forms": {"access", "models", "programs", "recurrences"},
-    "admin": {"access", "forms", "models", "programs", "recurrences", "states"},
-    "views": {"access", "forms", "logs", "models", "outputs", "probe", "sendfile", "states", "wakeup"},
+    "admin": {"access", "audit", "forms", "models", "programs", "recurrences", "states"},
+    "views": {"access", "audit", "forms", "logs", "models", "outputs", "probe", "sendfile", "states", "wakeup"},
     "templatetags": {"logs"},
     "urls": {"views"},
     "apps": {"checks"},

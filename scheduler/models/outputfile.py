@@ -8,7 +8,6 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.db.models import Sum
-from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -116,8 +115,8 @@ class Archive(models.Model):
         most = scheduler_settings().archive_bytes
         if total > most:
             raise ValidationError(
-                gettext("The files are larger (%(size)s) than a ZIP may be (%(most)s). Download them one by one.")
-                % {"size": filesizeformat(total), "most": filesizeformat(most)}
+                gettext("The files are larger (%(size)d MB) than a ZIP may be (%(most)d MB). Download them one by one.")
+                % {"size": total // 1024**2, "most": most // 1024**2}
             )
         with transaction.atomic():
             cls.objects.filter(run=run).exclude(problem="").delete()  # a failed one is tried again

@@ -1,0 +1,119 @@
+"""The main job as a person does it: log in, schedule a task, see it complete, download its file."""
+
+from __future__ import annotations
+
+import csv
+import io
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from scheduler import outputs
+from scheduler.models import OutputFile, Run, Task
+from scheduler.states import Status
+from tests import servers
+
+from .conftest import PROJECT, wait_until
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+    from .conftest import World
+
+PASSWORD = "a long pass phrase"
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def samples(world: World, settings: Any, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A world with the sample tasks, and a person who can log in."""
+    if servers.program("chromium") is None:
+        (pytest.fail if servers.in_ci() else pytest.skip)("Chromium is not installed: NOT TESTED HERE")
+    settings.SCHEDULER = {**settings.SCHEDULER, "PROGRAM_ROOTS": {"programs": PROJECT / "sample_tasks"}}
+    monkeypatch.setenv("SCHEDULER_TESTS_PROGRAMS", str(PROJECT / "sample_tasks"))
+    world.owner.set_password(PASSWORD)
+    world.owner.save()
+    for name in ("machine_report", "countdown"):
+        Task.objects.create(
+            name=name,
+            owner=world.owner,
+            program_root="programs",
+            program_path=f"{name}.py",
+            environment=Task.Environment.PLAIN,
+            arguments=["300"] if name == "countdown" else [],
+            grace_seconds=1,
+        )
+    world.poller_process()
+    wait_until(lambda: list((world.folder / "scheduler" / "wake").glob("*.sock")), "the poller listens")
+    return world
+
+
+def in_browser(address: str, act: Any) -> list[str]:
+    """Act with a real browser, logged in as olivia, in a thread of its own; what the browser complained about."""
+
+    def work() -> list[str]:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(
+                executable_path=str(servers.program("chromium")),
+                args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+            )
+            try:
+                page = browser.new_page()
+                page.set_default_timeout(60_000)
+                expect.set_options(timeout=60_000)
+                said: list[str] = []
+                page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+                page.on("pageerror", lambda error: said.append(str(error)))
+                page.goto(f"{address}/scheduler/")
+                page.get_by_label("Username").fill("olivia")
+                page.get_by_label("Password").fill(PASSWORD)
+                page.get_by_role("button", name="Log in").click()
+                act(page)
+                return said
+            finally:
+                browser.close()
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(work).result()
+
+
+def schedule(page: Page, task: str) -> None:
+    page.get_by_role("link", name="Schedule task").click()
+    page.locator("[name=task]").select_option(label=task)
+    page.locator("#content form [type=submit]").first.click()
+    page.wait_for_url("**/scheduler/runs/*/")
+
+
+def test_schedule_a_task_see_it_complete_and_download_its_file(samples: World, live_server: Any) -> None:
+    downloaded: dict[str, bytes] = {}
+
+    def act(page: Page) -> None:
+        schedule(page, "machine_report")
+        expect(page.get_by_text("Completed.").first).to_be_visible()
+        with page.expect_download() as download:
+            page.get_by_role("link", name="machine_report.csv").first.click()
+        downloaded[download.value.suggested_filename] = Path(download.value.path()).read_bytes()
+        page.goto(f"{live_server.url}/scheduler/")
+        expect(page.get_by_role("link", name="machine_report.csv")).to_be_visible()
+
+    assert in_browser(live_server.url, act) == []
+    file = OutputFile.objects.get(name="machine_report.csv")
+    assert downloaded == {"machine_report.csv": outputs.file_path(file).read_bytes()}
+    assert len(list(csv.reader(io.StringIO(downloaded["machine_report.csv"].decode())))) > 5
+    assert Run.objects.get().status == Status.COMPLETED
+
+
+def test_watch_a_run_live_and_stop_it(samples: World, live_server: Any) -> None:
+    def act(page: Page) -> None:
+        schedule(page, "countdown")
+        # No reload: the page follows by itself.
+        expect(page.get_by_text("seconds to go").first).to_be_visible()
+        page.get_by_role("button", name="Stop").first.click()
+        expect(page.get_by_text("Stopped by olivia.").first).to_be_visible()
+
+    assert in_browser(live_server.url, act) == []
+    assert Run.objects.get().status == Status.CANCELLED
