@@ -93,7 +93,7 @@ def test_schedule_a_task_see_it_complete_and_download_its_file(samples: World, l
 
     def act(page: Page) -> None:
         schedule(page, "machine_report")
-        expect(page.get_by_text("Completed.").first).to_be_visible()
+        expect(page.get_by_text("Ended with exit code 0").filter(visible=True).first).to_be_visible()
         with page.expect_download() as download:
             page.get_by_role("link", name="machine_report.csv").first.click()
         downloaded[download.value.suggested_filename] = Path(download.value.path()).read_bytes()
