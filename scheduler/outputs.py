@@ -64,8 +64,10 @@ def store_gid() -> int | None:
 def make_root() -> None:
     """Make the scheduler's folders; those that exist keep their modes."""
     given = scheduler_settings()
-    given.root.mkdir(mode=0o711, parents=True, exist_ok=True)
-    (given.root / "runs").mkdir(mode=0o711, exist_ok=True)
+    for passage in (given.root, given.root / "runs"):
+        if not passage.is_dir():
+            passage.mkdir(parents=True, exist_ok=True)
+            passage.chmod(0o711)  # by hand: the umask of a service lets no other user pass
     # The web server's user looks into them: through the store's group.
     _make_shared_folder(given.root / "wake")
     _make_shared_folder(given.store)

@@ -89,7 +89,8 @@ class RunFolder:
 
         ``owner`` (uid, gid) is the task's user, when that is another than this process's.
         """
-        os.makedirs(self.path, mode=0o711, exist_ok=True)
+        os.makedirs(self.path, exist_ok=True)
+        os.chmod(self.path, 0o711)  # by hand: the umask of a service would let no other user pass
         os.makedirs(self.file(OUTPUT), mode=0o700, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         reports = os.open(self.file(REPORTS), flags, 0o644)

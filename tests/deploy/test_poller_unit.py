@@ -98,3 +98,17 @@ def test_a_task_that_ends_while_no_poller_is_up_keeps_its_exit_code(world: World
     with unit(world):
         run = world.finish(run)
     assert (run.status, run.exit_code) == (Status.FAILED, 7)
+
+
+def test_under_the_units_umask_other_users_pass_through_to_their_outputs_and_no_further(world: World) -> None:  # noqa: F811
+    run = world.start(world.task("pass"))
+    before = os.umask(0o027)
+    try:
+        world.poller()
+        outputs.make_run_folders(run.uuid, None)
+    finally:
+        os.umask(before)
+    root = world.folder / "scheduler"
+    for folder in (root, root / "runs", root / "runs" / str(run.uuid)):
+        assert folder.stat().st_mode & 0o777 == 0o711
+    assert (root / "runs" / str(run.uuid) / "output").stat().st_mode & 0o777 == 0o700
