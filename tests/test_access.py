@@ -11,7 +11,7 @@ from django.urls import reverse
 from guardian.shortcuts import assign_perm
 
 from scheduler import access, outputs, urls
-from scheduler.models import OutputFile, Run, Schedule, Task, TaskUserObjectPermission
+from scheduler.models import Archive, OutputFile, Run, Schedule, Task, TaskUserObjectPermission
 from scheduler.models.task import TASK_PERMISSIONS
 from scheduler.states import Status
 
@@ -40,6 +40,8 @@ run-stop          GET   405       405       405       405       405       405   
 run-stop          POST  in        403       403       404       404       403       403       ok        ok        ok
 run-again         GET   405       405       405       405       405       405       405       405       405       405
 run-again         POST  in        403       403       404       404       403       ok        403       ok        ok
+run-archive       GET   405       405       405       405       405       405       405       405       405       405
+run-archive       POST  in        403       403       404       404       403       403       403       ok        ok
 run-delete        GET   in        403       403       404       404       403       403       403       200       200
 run-delete        POST  in        403       403       404       404       403       403       403       ok        ok
 run-log           GET   401       403       403       404       404       403       403       403       200       200
@@ -77,7 +79,7 @@ class World:
     def state(self) -> object:
         """What no refused request may change."""
         runs = list(Run.objects.order_by("pk").values_list("pk", "status", "cancel_requested_at"))
-        return runs, list(Schedule.objects.values_list("pk"))
+        return runs, list(Schedule.objects.values_list("pk")), list(Archive.objects.values_list("pk"))
 
 
 @pytest.fixture
@@ -127,7 +129,7 @@ def test_a_fragment_is_not_answered_with_the_log_in_page(client: Client, world: 
     assert client.get(world.url(name), {"fragment": "1"}).status_code == 401
 
 
-@pytest.mark.parametrize("name", ["task-run", "run-stop", "run-again", "run-delete", "schedule"])
+@pytest.mark.parametrize("name", ["task-run", "run-stop", "run-again", "run-archive", "run-delete", "schedule"])
 def test_nothing_is_done_without_a_csrf_token(world: World, owner: User, name: str) -> None:
     from django.test import Client
 

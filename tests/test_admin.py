@@ -21,6 +21,7 @@ from django.utils import timezone
 
 from scheduler import access
 from scheduler.models import (
+    AuditEntry,
     OutputFile,
     Poller,
     Recurrence,
@@ -99,6 +100,8 @@ class World:
     run: Run
     hidden_run: Run
     poller: Poller
+    entry: AuditEntry
+    hidden_entry: AuditEntry
 
     def client(self, name: str) -> Client:
         client = Client()
@@ -153,6 +156,8 @@ def world() -> World:
         run=a_finished_run(task),
         hidden_run=a_finished_run(hidden),
         poller=poller,
+        entry=AuditEntry.objects.create(at=now, action="run", user_name="someone", task=task, task_name=task.name),
+        hidden_entry=AuditEntry.objects.create(at=now, action="run", user_name="x", task=hidden, task_name=hidden.name),
     )
 
 
@@ -261,6 +266,16 @@ PAGES: dict[str, tuple[Any, dict[str, int]]] = {
     "a poller": (lambda w: url(Poller, "change", w.poller.pk), expected({"overseer", "admin"})),
     "add a poller": (lambda w: url(Poller, "add"), expected(set())),
     "delete a poller": (lambda w: url(Poller, "delete", w.poller.pk), expected(set())),
+    "the audit": (lambda w: url(AuditEntry, "changelist"), expected({"owner", "admin"})),
+    "an audit entry": (
+        lambda w: url(AuditEntry, "change", w.entry.pk),
+        expected({"owner", "admin"}, {"owner", "admin"}),
+    ),
+    "a secret audit entry": (
+        lambda w: url(AuditEntry, "change", w.hidden_entry.pk),
+        expected({"admin"}, {"admin"}),
+    ),
+    "add an audit entry": (lambda w: url(AuditEntry, "add"), expected(set())),
     "the app": (
         lambda w: reverse("admin:app_list", args=["scheduler"]),
         {**expected(SEES_TASKS | {"adder"}), "reader": 404, "stranger": 404},
@@ -276,7 +291,7 @@ def test_every_page_answers_each_role_as_it_may(world: World, page: str) -> None
 
 
 def test_the_pages_above_are_all_that_the_scheduler_has_in_the_admin(world: World) -> None:
-    models = {Task, Recurrence, Schedule, Run, Poller}
+    models = {Task, Recurrence, Schedule, Run, Poller, AuditEntry}
     registered = {model for model in django_admin.site._registry if model._meta.app_label == "scheduler"}
     assert registered == models
     names = {

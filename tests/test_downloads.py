@@ -180,6 +180,7 @@ def test_a_revoked_permission_counts_between_two_ranges(client: Client, url: str
 def test_it_costs_at_most_three_queries_beside_session_and_user(
     client: Client, url: str, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
+    body(client.get(url))  # the first one is written down
     with django_assert_max_num_queries(5) as queries:
         body(client.get(url))
     assert Session._meta.db_table in queries[0]["sql"]

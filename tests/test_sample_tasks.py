@@ -878,31 +878,26 @@ def test_purge_runs_leaves_schedules_as_they_are(site: Site, site_run: Simulated
         + """
 mine = task("task")
 daily = Recurrence.objects.create(name="daily", kind="every", every=1, unit="days")
-def schedule(**values):
-    return Schedule.objects.create(task=mine, recurrence=daily, anchor=now - timedelta(days=400), **values)
-def slot(schedule, days, **values):
-    return finished(mine, max(days, 1), schedule=schedule, slot_at=now - timedelta(days=days), **values)
+def schedule():
+    one = Schedule.objects.create(task=mine, recurrence=daily, anchor=now - timedelta(days=400))
+    for days in (300, 200):
+        finished(mine, days, schedule=one, slot_at=now - timedelta(days=days))
+    return one
+def take_out(schedule):
+    slot = schedule.next_slot(schedule.next_run.slot_at)
+    return finished(mine, 250, "cancelled", "stopped_by_user", schedule=schedule, slot_at=slot).pk
 
 going = schedule()
-old = [slot(going, days).pk for days in (300, 200)]
 going.plan(now)
-
-broken = schedule()  # lost its next run: it is looked for after the last row
-old.append(slot(broken, 300).pk)
-last = slot(broken, 200)
-
-cancelled = schedule()  # a slot to come that somebody took out
-old.append(slot(cancelled, 300).pk)
-cancelled.plan(now)
-next_run = cancelled.next_run
-taken_out = next_run.slot_at
-Run.objects.filter(pk=next_run.pk).update(
-    status="cancelled", reason="stopped_by_user", finished_at=now - timedelta(days=100))
-cancelled.insert_next(after=taken_out, now=now)
-
+# Somebody took out the slot after the next one, long ago; one is to come, one passed while no poller was up.
+coming = schedule()
+coming.plan(now)
+waiting = schedule()
+waiting.plan(now - timedelta(days=150))
 result = {
-    "old": old, "last": last.pk, "taken_out": next_run.pk, "taken_out_slot": taken_out.isoformat(),
-    "going": [going.pk, going.next_run.pk], "broken": broken.pk, "cancelled": cancelled.pk,
+    "taken_out": [take_out(coming), take_out(waiting)],
+    "schedules": [going.pk, coming.pk, waiting.pk],
+    "next": [going.next_run.pk, coming.next_run.pk, waiting.next_run.pk],
 }
 """
     )
@@ -912,21 +907,40 @@ result = {
     after = site.do(
         HISTORY
         + f"""
-going, broken, cancelled = (Schedule.objects.get(pk=pk) for pk in
-    ({before["going"][0]}, {before["broken"]}, {before["cancelled"]}))
-result = {{"left": sorted(Run.objects.finished().values_list("pk", flat=True)), "next": going.next_run_id}}
-broken.mend(now)
-cancelled.plan(now)
-result["mended"] = (broken.next_run.slot_at - broken.anchor).days
-result["planned"] = cancelled.next_run.slot_at.isoformat()
+schedules = [Schedule.objects.get(pk=pk) for pk in {before["schedules"]}]
+result = {{
+    "finished": sorted(Run.objects.finished().values_list("pk", flat=True)),
+    "next": [schedule.next_run_id for schedule in schedules],
+}}
 """
     )
-    assert after["left"] == sorted([before["last"], before["taken_out"]])
-    assert after["next"] == before["going"][1]
-    # 200 days ago was day 200 of the schedule: the chain goes on there, and no slot goes without a row.
-    assert after["mended"] == 201
-    # What somebody took out does not come back.
-    assert after["planned"] > before["taken_out_slot"]
+    assert after["finished"] == sorted(before["taken_out"])
+    assert after["next"] == before["next"]
+    assert site_run.messages == ["6 runs with 0 files (0 B) deleted."]
+
+
+def test_purge_runs_takes_the_slots_of_a_schedule_that_is_over(site: Site, site_run: SimulatedRun) -> None:
+    site.do(
+        HISTORY
+        + """
+mine = task("task")
+once = Recurrence.objects.create(name="once", kind="once")
+over = Schedule.objects.create(task=mine, recurrence=once, anchor=now - timedelta(days=200))
+finished(mine, 200, schedule=over, slot_at=over.anchor)
+over.plan(now)
+"""
+    )
+
+    site_run.execute(SAMPLES / "purge_runs.py", "--days", "90", "--keep", "0")
+
+    left = site.do(
+        HISTORY
+        + """
+Schedule.objects.get().plan(now)
+result = [Run.objects.count(), Schedule.objects.get().ended]
+"""
+    )
+    assert left == [0, True]
 
 
 def test_purge_runs_dry_run_lists_what_would_go_and_deletes_nothing(site: Site, site_run: SimulatedRun) -> None:

@@ -20,8 +20,8 @@ from django.template.response import TemplateResponse
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from scheduler import access
-from scheduler.models import Task, TaskGroupObjectPermission, TaskUserObjectPermission
+from scheduler import access, audit
+from scheduler.models import AuditEntry, Task, TaskGroupObjectPermission, TaskUserObjectPermission
 from scheduler.models.task import TASK_PERMISSIONS
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ def access_page(model_admin: SchedulerAdmin, request: HttpRequest, object_id: st
         else:
             if text:
                 model_admin.log_change(request, task, text)
+                audit.record(request, AuditEntry.Action.ACCESS, task=task, text=text)
                 messages.success(request, gettext("The access to “%(task)s” was changed.") % {"task": task})
             else:
                 messages.info(request, gettext("Nothing was changed."))

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 from django.contrib.admin.filters import SimpleListFilter
+from django.contrib.admin.models import LogEntry
 from django.core.exceptions import FieldDoesNotExist
 from django.http import Http404
 from django.utils import formats, timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext
 
-from scheduler import access
+from scheduler import access, audit
+from scheduler.models import AuditEntry, Schedule, Task
 
 if TYPE_CHECKING:
     from datetime import datetime, tzinfo
 
     from django.contrib.auth.models import AnonymousUser, User
-    from django.db.models import Field, Model
+    from django.db.models import Field, Model, QuerySet
     from django.http import HttpRequest
 
     ModelAdmin = admin.ModelAdmin[Any]
@@ -35,6 +38,30 @@ class SchedulerAdmin(ModelAdmin):
     """
 
     view_on_site = False
+
+    def log_addition(self, request: HttpRequest, obj: Model, message: Any) -> LogEntry:
+        self._audit(request, AuditEntry.Action.CREATE, obj)
+        return super().log_addition(request, obj, message)
+
+    def log_change(self, request: HttpRequest, obj: Model, message: Any) -> LogEntry:
+        self._audit(request, AuditEntry.Action.CHANGE, obj, message)
+        return super().log_change(request, obj, message)
+
+    def log_deletions(self, request: HttpRequest, queryset: QuerySet[Model]) -> Any:
+        for obj in queryset:
+            self._audit(request, AuditEntry.Action.DELETE, obj)
+        return super().log_deletions(request, queryset)
+
+    def _audit(self, request: HttpRequest, action: AuditEntry.Action, obj: Model, message: Any = "") -> None:
+        """Write down what was done to a task or to its schedules; the admin's own log forgets with the account."""
+        text = (
+            message if isinstance(message, str) else LogEntry(change_message=json.dumps(message)).get_change_message()
+        )
+        if isinstance(obj, Task):
+            audit.record(request, action, task=obj, text=text)
+        elif isinstance(obj, Schedule):
+            name = f"{obj.recurrence}: {action.label}" if action != AuditEntry.Action.CHANGE else str(obj.recurrence)
+            audit.record(request, AuditEntry.Action.SCHEDULE, task=obj.task, object_name=name, text=text)
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return self.has_view_permission(request) or self.has_add_permission(request)

@@ -18,8 +18,8 @@ from django.utils.text import capfirst, get_text_list
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from scheduler import access, programs
-from scheduler.models import OutputFile, Run, Schedule, Task
+from scheduler import access, audit, programs
+from scheduler.models import AuditEntry, OutputFile, Run, Schedule, Task
 
 from .access_page import access_page
 from .base import SchedulerAdmin, in_current_zone, is_anybody
@@ -286,7 +286,8 @@ class TaskAdmin(SchedulerAdmin):
     @admin.action(permissions=["run"], description=_("Run selected tasks now"))
     def run_now(self, request: HttpRequest, queryset: QuerySet[Task]) -> None:
         def start(task: Task) -> None:
-            task.start_now(by=request.user, now=timezone.now())  # type: ignore[arg-type]
+            run = task.start_now(by=request.user, now=timezone.now())  # type: ignore[arg-type]
+            audit.record(request, AuditEntry.Action.RUN, task=task, run=run)
 
         started = self._each(request, queryset, "run_task", start)
         if started:

@@ -1,12 +1,14 @@
 """In systemctl's place where no systemd runs: starts and stops what the units in $UNITS say, by their own lines.
 
 Of a unit it does what the installation depends on: the user and the groups, the environment file, the folders,
-waiting for READY=1, and TERM for the main process only. The sandbox it cannot do. nginx is started with
+waiting for READY=1, TERM for the main process only; and of the sandbox what a process can do to itself: no new
+privileges, the filter of system calls, no memory that is both written and run. nginx is started with
 $NGINX_FOLDER/nginx.conf.
 """
 
 from __future__ import annotations
 
+import ctypes
 import grp
 import os
 import pwd
@@ -20,6 +22,8 @@ import time
 from pathlib import Path
 
 PATIENCE_SECONDS = 60.0
+PR_SET_NO_NEW_PRIVS, PR_SET_MDWE = 38, 65  # prctl(2)
+ALLOW, REFUSE = 0x7FFF0000, 0x00050001  # seccomp_init(3): allow, and EPERM
 STATE = Path(os.environ["STAND_IN_STATE"])
 
 
@@ -79,6 +83,17 @@ def start(name: str) -> None:
         told.bind(str(notify))
         notify.chmod(0o666)
         told.settimeout(PATIENCE_SECONDS)
+        libc, seccomp = ctypes.CDLL(None), system_call_filter(unit)
+        refuses_run_memory = line("MemoryDenyWriteExecute") == "yes"
+
+        def enter_sandbox() -> None:
+            if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
+                os._exit(126)
+            if refuses_run_memory:
+                libc.prctl(PR_SET_MDWE, 1, 0, 0, 0)  # Linux 6.3 and newer
+            if seccomp is not None and seccomp[0].seccomp_load(seccomp[1]):
+                os._exit(126)
+
         process = subprocess.Popen(
             shlex.split(line("ExecStart")),
             cwd=line("WorkingDirectory"),
@@ -91,10 +106,44 @@ def start(name: str) -> None:
             extra_groups=groups,
             umask=int(line("UMask"), 8),
             start_new_session=True,
+            preexec_fn=enter_sandbox,
         )
         (STATE / f"{name}.pid").write_text(str(process.pid))
         while "READY=1" not in told.recv(4096).decode().splitlines():
             pass
+
+
+def system_call_filter(unit: str) -> tuple[ctypes.CDLL, ctypes.c_void_p] | None:
+    """The unit's SystemCallFilter= as systemd would build it; None where libseccomp or systemd-analyze is missing."""
+    try:
+        library = ctypes.CDLL("libseccomp.so.2")
+        listed = subprocess.run(["systemd-analyze", "syscall-filter"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    groups: dict[str, list[str]] = {}
+    for row in listed.stdout.splitlines():
+        if row.startswith("@"):
+            group = groups.setdefault(row.strip(), [])
+        elif row.startswith(" ") and not row.strip().startswith("#"):
+            group.append(row.strip())
+
+    def calls(name: str) -> set[str]:
+        return set().union(*map(calls, groups[name])) if name.startswith("@") else {name}
+
+    rows = re.findall(r"^SystemCallFilter=(~?)(.+)$", unit, re.MULTILINE)
+    is_allow_list = not rows[0][0]
+    chosen = calls("@default") if is_allow_list else set()
+    for sign, names in rows:
+        for name in names.split():
+            chosen = chosen - calls(name) if bool(sign) == is_allow_list else chosen | calls(name)
+    library.seccomp_init.restype = ctypes.c_void_p
+    context = ctypes.c_void_p(library.seccomp_init(ctypes.c_uint32(REFUSE if is_allow_list else ALLOW)))
+    for name in sorted(chosen):
+        number = library.seccomp_syscall_resolve_name(name.encode())
+        if number >= 0:
+            action = ctypes.c_uint32(ALLOW if is_allow_list else REFUSE)
+            assert library.seccomp_rule_add(context, action, number, 0) == 0, name
+    return library, context
 
 
 def stop(name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,3 +118,19 @@ def test_watch_a_run_live_and_stop_it(samples: World, live_server: Any) -> None:
 
     assert in_browser(live_server.url, act) == []
     assert Run.objects.get().status == Status.CANCELLED
+
+
+def test_ask_for_a_zip_of_all_files_and_download_it(samples: World, live_server: Any) -> None:
+    downloaded: list[bytes] = []
+
+    def act(page: Page) -> None:
+        schedule(page, "machine_report")
+        page.get_by_role("button", name="Make a ZIP of all files").click()
+        # The page shows the link by itself once the archive is there.
+        with page.expect_download() as download:
+            page.get_by_role("link", name="Download all (ZIP)").click()
+        downloaded.append(Path(download.value.path()).read_bytes())
+
+    assert in_browser(live_server.url, act) == []
+    with zipfile.ZipFile(io.BytesIO(downloaded[0])) as packed:
+        assert set(packed.namelist()) == {"machine_report.csv", "machine_report.html"}
