@@ -12,6 +12,7 @@ urlpatterns = [
     path("runs/<int:pk>/", runs.detail, name="run-detail"),
     path("runs/<int:pk>/stop/", actions.run_stop, name="run-stop"),
     path("runs/<int:pk>/again/", actions.run_again, name="run-again"),
+    path("runs/<int:pk>/archive/", actions.run_archive, name="run-archive"),
     path("runs/<int:pk>/delete/", actions.run_delete, name="run-delete"),
     path("runs/<int:pk>/log/", runs.log, name="run-log"),
     path("runs/<int:pk>/log/download/", downloads.log, name="run-log-download"),

@@ -15,8 +15,9 @@ from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods
 
+from scheduler import audit
 from scheduler.logs import printable
-from scheduler.models import Poller, Run, Task
+from scheduler.models import Archive, AuditEntry, Poller, Run, Task
 
 from .gate import person, require, staff_action, staff_page, visible_run, visible_task
 from .page import render_page
@@ -33,7 +34,10 @@ logger = logging.getLogger(__name__)
 def run_stop(request: HttpRequest, pk: int) -> HttpResponseBase:
     run = visible_run(request, pk)
     require(request, "stop_run", run.task)
-    asked = run.cancel(by=person(request), now=timezone.now())
+    with transaction.atomic():
+        asked = run.cancel(by=person(request), now=timezone.now())
+        if asked:
+            audit.record(request, AuditEntry.Action.STOP, task=run.task, run=run)
     run.refresh_from_db(fields=["status", "finished_at"])
     names = {"run": _name(run)}
     if not asked:
@@ -71,6 +75,19 @@ def start_again(request: HttpRequest, run: Run, uuid: UUID | None) -> Run:
     return run.task.start_now(by=person(request), now=now, arguments=run.arguments, again=run, uuid=uuid)
 
 
+@staff_action
+def run_archive(request: HttpRequest, pk: int) -> HttpResponseBase:
+    """Ask for a ZIP of all files of a run; its page shows when it is there."""
+    run = visible_run(request, pk)
+    require(request, "view_output", run.task)
+    try:
+        Archive.request(run, by=person(request), now=timezone.now())
+    except ValidationError as error:
+        for sentence in error.messages:
+            messages.error(request, sentence)
+    return redirect(run)
+
+
 @staff_page
 @require_http_methods(["GET", "HEAD", "POST"])
 def run_delete(request: HttpRequest, pk: int) -> HttpResponseBase:
@@ -82,7 +99,9 @@ def run_delete(request: HttpRequest, pk: int) -> HttpResponseBase:
         return redirect(run)
     if request.method == "POST":
         name = _name(run)
-        Run.objects.finished().filter(pk=run.pk).delete()
+        with transaction.atomic():
+            Run.objects.finished().filter(pk=run.pk).delete()
+            audit.record(request, AuditEntry.Action.DELETE_RUN, task=run.task, run=run)
         logger.info("%s was deleted by %s", name, person(request).get_username())
         messages.success(request, gettext("%(run)s is deleted, with its log and files.") % {"run": name})
         return redirect("scheduler:index")
@@ -112,6 +131,7 @@ def start_once(request: HttpRequest, task: Task, start: Callable[[UUID | None], 
     try:
         with transaction.atomic():
             run = start(uuid)
+            audit.record(request, AuditEntry.Action.RUN, task=task, run=run)
     except ValidationError as error:
         for sentence in error.messages:
             messages.error(request, sentence)

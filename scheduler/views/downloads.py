@@ -10,8 +10,8 @@ from django.utils.text import slugify
 from django.utils.translation import gettext
 from django.views.decorators.http import require_safe
 
-from scheduler import access, outputs
-from scheduler.models import OutputFile
+from scheduler import access, audit, outputs
+from scheduler.models import AuditEntry, OutputFile
 from scheduler.sendfile import FileGone, send
 
 from .gate import private, require, staff_page, to_login, visible_run
@@ -27,10 +27,13 @@ def file(request: HttpRequest, pk: UUID) -> HttpResponseBase:
     if not request.user.is_authenticated:
         return to_login(request)
     allowed = OutputFile.objects.filter(run__task__in=access.tasks_with(request.user, "view_output"))
-    found = allowed.select_related("run").filter(pk=pk).first()
+    found = allowed.select_related("run__task").filter(pk=pk).first()
     if found is None:
         raise Http404(gettext("There is no such file that you may see."))
-    return _send(request, outputs.file_path(found), found.name)
+    response = _send(request, outputs.file_path(found), found.name)
+    if response.status_code < 300:  # not a refused Range, nor "not modified", nor a file that is gone
+        audit.record_download(request, AuditEntry.Action.DOWNLOAD, found.run, found)
+    return response
 
 
 @staff_page
@@ -39,7 +42,10 @@ def log(request: HttpRequest, pk: int) -> HttpResponseBase:
     """A run's whole log as it was written."""
     run = visible_run(request, pk)
     require(request, "view_output", run.task)
-    return _send(request, outputs.log_path(run), f"{slugify(run.task.name) or 'task'}-{run.pk}.log")
+    response = _send(request, outputs.log_path(run), f"{slugify(run.task.name) or 'task'}-{run.pk}.log")
+    if response.status_code < 300:
+        audit.record_download(request, AuditEntry.Action.VIEW_LOG, run)
+    return response
 
 
 def _send(request: HttpRequest, path: Path, name: str) -> HttpResponseBase:

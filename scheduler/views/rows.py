@@ -108,12 +108,14 @@ def _files(runs: list[Run]) -> tuple[dict[int, int], dict[int, list[OutputFile]]
     started = [run.pk for run in runs if run.status != Status.QUEUED]
     if not started:
         return {}, {}
-    counted = OutputFile.objects.filter(run__in=started).order_by().values_list("run").annotate(n=Count("pk"))
+    counted = (
+        OutputFile.objects.of_program().filter(run__in=started).order_by().values_list("run").annotate(n=Count("pk"))
+    )
     counts: dict[int, int] = dict(counted)
     few = [pk for pk, count in counts.items() if count <= FILES_NAMED]
     files: defaultdict[int, list[OutputFile]] = defaultdict(list)
     if few:
-        for file in OutputFile.objects.filter(run__in=few):
+        for file in OutputFile.objects.of_program().filter(run__in=few):
             files[file.run_id].append(file)
     return counts, files
 

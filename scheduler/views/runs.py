@@ -13,7 +13,7 @@ from django.utils.translation import gettext
 from django.views.decorators.http import require_safe
 
 from scheduler import logs, outputs
-from scheduler.models import Poller, ProcessSample, Run, RunEvent
+from scheduler.models import Archive, Poller, ProcessSample, Run, RunEvent
 from scheduler.states import Status
 
 from .gate import person, require, staff_data, staff_page, visible_run
@@ -72,10 +72,20 @@ def _files(row: Row) -> dict[str, Any]:
     if not row.file_count:
         return {"files": []}
     if row.files:
-        return {"files": row.files, "files_size": sum(file.size for file in row.files)}
-    size = row.run.files.aggregate(size=Sum("size"))["size"]
+        return {"files": row.files, "files_size": sum(file.size for file in row.files), "archive": _archive(row)}
+    size = row.run.files.of_program().aggregate(size=Sum("size"))["size"]
     limit = FILES_AT_MOST if row.file_count > FILES_AT_MOST else None
-    return {"files": list(row.run.files.all()[:FILES_AT_MOST]), "files_size": size, "files_limit": limit}
+    return {
+        "files": list(row.run.files.of_program()[:FILES_AT_MOST]),
+        "files_size": size,
+        "files_limit": limit,
+        "archive": _archive(row),
+    }
+
+
+def _archive(row: Row) -> Archive | None:
+    """The ZIP of the run's files, if somebody has asked for it."""
+    return Archive.objects.filter(run=row.run).select_related("file").first()
 
 
 def _processes(run: Run) -> dict[str, Any]:

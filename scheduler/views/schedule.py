@@ -12,9 +12,10 @@ from django.utils import formats, timezone
 from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods
 
+from scheduler import audit
 from scheduler.forms import ScheduleForm
 from scheduler.logs import printable
-from scheduler.models import Task
+from scheduler.models import AuditEntry, Task
 
 from .actions import start_once
 from .gate import person, staff_page
@@ -71,6 +72,7 @@ def _save_schedule(request: HttpRequest, form: ScheduleForm, now: datetime) -> H
         new = form.schedule()
         new.save()
         new.plan(now)
+        audit.record(request, AuditEntry.Action.SCHEDULE, task=new.task, object_name=str(new.recurrence))
     first = new.next_run.due_at if new.next_run else None
     names = {"task": printable(new.task.name), "rule": new.recurrence.in_words}
     if first is None:

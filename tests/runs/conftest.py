@@ -159,6 +159,7 @@ def world(transactional_db: None, settings: Any, monkeypatch: pytest.MonkeyPatch
         "PROGRAM_ROOTS": {"programs": programs},
         "ENVIRONMENT": ["PATH", "FOLDER"],
     }
+    settings.SENDFILE_ROOT = root / "store"
     for name, value in {
         "SCHEDULER_ROOT": str(root),
         "SCHEDULER_VAR": str(folder),
