@@ -1,8 +1,8 @@
 """Delete old runs with their logs and files, by age and by number, so that the history does not grow for ever.
 
 A run is deleted when it finished more than --days ago and is not among the newest --keep runs of its task. Runs that
-are queued or processing are never touched. Nor is a slot that is still to come (somebody cancelled it: without its row
-it would be planned again), nor the latest slot of each schedule (the next one is looked for after it).
+are queued or processing are never touched, and neither is a slot that its schedule has still to pass: somebody
+cancelled it, and without its row it would be planned again.
 """
 
 from __future__ import annotations
@@ -26,13 +26,12 @@ RUNS_AT_ONCE = 300
 
 def old_runs(*, finished_before: datetime, keep: int, task: Task | None) -> QuerySet[Run]:
     """The runs that may go, oldest first."""
-    from django.db.models import Exists, F, OuterRef, Q, Window
+    from django.db.models import F, Q, Window
     from django.db.models.functions import Coalesce, RowNumber
     from django.utils import timezone
 
     from scheduler.models import Run
 
-    later_slot = Run.objects.filter(schedule=OuterRef("schedule"), slot_at__gt=OuterRef("slot_at"))
     runs = Run.objects.finished()
     if task is not None:
         runs = runs.filter(task=task)
@@ -44,7 +43,7 @@ def old_runs(*, finished_before: datetime, keep: int, task: Task | None) -> Quer
         Run.objects.finished()
         .annotate(last_slot=Coalesce("slot_until", "slot_at"))
         .filter(Q(last_slot=None) | Q(last_slot__lt=timezone.now()))
-        .filter(Q(schedule=None) | Q(slot_at=None) | Exists(later_slot))
+        .filter(Q(last_slot=None) | Q(schedule__next_run=None) | Q(last_slot__lt=F("schedule__next_run__slot_at")))
         .filter(pk__in=ranked.values("pk"), finished_at__lt=finished_before)
         .order_by("id")
     )

@@ -894,10 +894,18 @@ coming = schedule()
 coming.plan(now)
 waiting = schedule()
 waiting.plan(now - timedelta(days=150))
+# The same where the schedule was disabled afterwards, and may be enabled again.
+disabled = schedule()
+disabled.plan(now)
+taken_out = [take_out(coming), take_out(waiting), take_out(disabled)]
+disabled.enabled = False
+disabled.save()
+disabled.plan(now)
+schedules = [going, coming, waiting, disabled]
 result = {
-    "taken_out": [take_out(coming), take_out(waiting)],
-    "schedules": [going.pk, coming.pk, waiting.pk],
-    "next": [going.next_run.pk, coming.next_run.pk, waiting.next_run.pk],
+    "taken_out": taken_out,
+    "schedules": [each.pk for each in schedules],
+    "next": [each.next_run_id for each in schedules],
 }
 """
     )
@@ -916,7 +924,7 @@ result = {{
     )
     assert after["finished"] == sorted(before["taken_out"])
     assert after["next"] == before["next"]
-    assert site_run.messages == ["6 runs with 0 files (0 B) deleted."]
+    assert site_run.messages == ["8 runs with 0 files (0 B) deleted."]
 
 
 def test_purge_runs_takes_the_slots_of_a_schedule_that_is_over(site: Site, site_run: SimulatedRun) -> None:
