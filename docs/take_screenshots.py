@@ -1,0 +1,118 @@
+#!/usr/bin/env python
+"""Take the pictures in docs/screenshots: ``.venv/bin/python docs/take_screenshots.py`` (needs Chromium).
+
+Starts the demo on data of its own, lets some tasks run, and looks at the pages as people would.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from playwright.sync_api import sync_playwright
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+PROJECT = Path(__file__).resolve().parent.parent
+PICTURES = PROJECT / "docs" / "screenshots"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+
+def main() -> None:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        sys.exit("Chromium is not installed. Install it: apt-get install chromium")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="scheduler-pictures-") as var:
+        environment = {**os.environ, "SCHEDULER_VAR": var}
+        demo = subprocess.Popen([PROJECT / "demo" / "run", "--port", str(port)], env=environment)
+        try:
+            address = f"http://127.0.0.1:{port}"
+            _wait_for(f"{address}/accounts/login/", demo)
+            password = re.search(r"^admin\s+(\S+)", (Path(var) / "demo_logins").read_text(), re.MULTILINE)
+            assert password is not None
+            with sync_playwright() as playwright:
+                browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+                _take_all(browser, address, password[1])
+                browser.close()
+        finally:
+            demo.send_signal(signal.SIGTERM)
+            demo.wait()
+
+
+def _wait_for(address: str, demo: subprocess.Popen[bytes]) -> None:
+    while demo.poll() is None:
+        try:
+            urllib.request.urlopen(address).close()
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return
+    sys.exit("The demo did not start; what it said stands above.")
+
+
+def _take_all(browser: Browser, address: str, password: str) -> None:
+    page = _logged_in(browser, address, password, width=1280, scheme="light")
+    for task in ("Fails on purpose", "Web log report", "Machine report"):
+        _start(page, address, task)
+        page.locator("[data-finished=yes]").wait_for(timeout=60_000)
+    _picture(page, "run")
+    _start(page, address, "Countdown")
+    page.locator("progress").first.wait_for(timeout=60_000)
+    page.wait_for_timeout(1500)  # a little of it is over
+    for scheme, width in (("light", 1280), ("dark", 1280), ("light", 360)):
+        look = _logged_in(browser, address, password, width=width, scheme=scheme)
+        name = "main" + ("-dark" if scheme == "dark" else "") + ("-narrow" if width == 360 else "")
+        _picture(look, name)
+    for name, path in (
+        ("schedule", "/scheduler/schedule/"),
+        ("admin-tasks", "/admin/scheduler/task/"),
+        ("admin-task", "/admin/scheduler/task/1/change/"),
+        ("admin-access", "/admin/scheduler/task/1/access/"),
+        ("admin-audit", "/admin/scheduler/auditentry/"),
+    ):
+        page.goto(address + path)
+        _picture(page, name)
+
+
+def _logged_in(browser: Browser, address: str, password: str, *, width: int, scheme: str) -> Page:
+    context = browser.new_context(
+        viewport={"width": width, "height": 800},
+        color_scheme="dark" if scheme == "dark" else "light",
+    )
+    page = context.new_page()
+    page.goto(f"{address}/scheduler/")
+    page.fill("[name=username]", "admin")
+    page.fill("[name=password]", password)
+    page.locator("#content [type=submit]").click()
+    page.wait_for_url("**/scheduler/")
+    return page
+
+
+def _start(page: Page, address: str, task: str) -> None:
+    page.goto(f"{address}/scheduler/schedule/")
+    page.select_option("[name=task]", label=task)
+    page.locator("#content form [type=submit]").first.click()
+    page.wait_for_url("**/scheduler/runs/*/")
+
+
+def _picture(page: Page, name: str) -> None:
+    page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
+    print(PICTURES / f"{name}.png")
+
+
+if __name__ == "__main__":
+    main()
