@@ -237,6 +237,6 @@ LOGGING: dict[str, Any] = {
         "django.server": {"handlers": ["console"], "level": "INFO" if DEBUG else "WARNING", "propagate": False},
     },
 }
-if HTTPS:
-    # By itself Django would send errors by mail only.
+if not DEBUG:
+    # By itself Django would send errors by mail only; the page of an error says that it is in the log.
     LOGGING["loggers"]["django"] = {"handlers": ["console"], "level": "ERROR"}

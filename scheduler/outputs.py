@@ -115,6 +115,15 @@ def rows_of_files(run: Run, done: dict[str, Any], now: datetime) -> list[OutputF
     return rows
 
 
+def problems_of(done: dict[str, Any]) -> list[str]:
+    """What done.json says of the files that stayed behind: a line each."""
+    lines = []
+    for problem in done.get("problems", ()):
+        name = display_name("/".join(problem["path"])) if problem["path"] else ""
+        lines.append(f"{name}: {problem['why']}".lstrip(": "))
+    return lines
+
+
 def display_name(raw: str) -> str:
     """A name that is safe to show and to offer for a download, from a path that a task chose.
 

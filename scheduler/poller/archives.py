@@ -16,6 +16,7 @@ from scheduler import outputs
 from scheduler.conf import scheduler_settings
 from scheduler.executors.local import SUPERVISOR_COMMAND
 from scheduler.models import Archive, OutputFile
+from scheduler.poller.each import each
 from scheduler.supervisor.folder import DONE, PROGRESS, SPEC, RunFolder
 from scheduler.wakeup import wake_folder
 
@@ -46,15 +47,18 @@ class Archiver:
             .order_by("requested_at")
         )
         for archive in waiting[:1]:
-            job = _job(archive)
-            done = job.read(DONE)
-            if done is not None:
-                self._ingest(archive, done, now)
-            elif job.lock_holder() is None and archive.pk not in self._builders:
-                self._start(archive, job)
-            elif progress := job.read(PROGRESS):
-                Archive.objects.filter(pk=archive.pk).update(done_bytes=progress.get("done_bytes", 0))
+            each(archive, lambda archive: self._look_at(archive, now))
         return len(waiting)
+
+    def _look_at(self, archive: Archive, now: datetime) -> None:
+        job = _job(archive)
+        done = job.read(DONE)
+        if done is not None:
+            self._ingest(archive, done, now)
+        elif job.lock_holder() is None and archive.pk not in self._builders:
+            self._start(archive, job)
+        elif progress := job.read(PROGRESS):
+            Archive.objects.filter(pk=archive.pk).update(done_bytes=progress.get("done_bytes", 0))
 
     def _start(self, archive: Archive, job: RunFolder) -> None:
         attempt = self._attempts[archive.pk] = self._attempts.get(archive.pk, 0) + 1

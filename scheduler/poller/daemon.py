@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connection
 from django.db.models import Min
@@ -17,6 +17,7 @@ from scheduler import outputs
 from scheduler.conf import scheduler_settings
 from scheduler.models import Poller, Run, Schedule, StoreRemoval
 from scheduler.poller.archives import Archiver
+from scheduler.poller.each import each
 from scheduler.poller.host import Host, this_host
 from scheduler.poller.notify import notify
 from scheduler.poller.waker import Waker, remove_abandoned_sockets
@@ -24,12 +25,10 @@ from scheduler.poller.watch import Watcher
 from scheduler.supervisor import processes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import FrameType
 
     from scheduler.executors import Executor
 
-Row = TypeVar("Row", Run, Schedule)
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +76,10 @@ class PollerDaemon:
                     database_is_up = False
                     _drop_connection()
                     pause = IDLE_SECONDS
+                except Exception:
+                    # Runs are in its hands: it says what is wrong and goes on, as the next round may be better.
+                    logger.exception("this round failed; the next one follows")
+                    pause = IDLE_SECONDS
                 notify("WATCHDOG=1")  # the database being gone is no reason to be restarted
                 waker.wait(pause)
         notify("STOPPING=1")
@@ -120,13 +123,13 @@ class PollerDaemon:
     def _mend(self, now: datetime) -> None:
         """Put the next slot of schedules into the queue that have lost it, or whose rule has changed."""
         for schedule in Schedule.objects.stale().order_by("pk")[:BATCH]:
-            _each(schedule, lambda schedule: schedule.plan(now))
+            each(schedule, lambda schedule: schedule.plan(now))
         for schedule in Schedule.objects.broken().order_by("pk")[:BATCH]:
-            _each(schedule, lambda schedule: schedule.mend(now))
+            each(schedule, lambda schedule: schedule.mend(now))
 
     def _decide(self, now: datetime) -> None:
         for run in Run.objects.due(now).select_related("schedule")[:BATCH]:
-            _each(run, lambda run: run.decide(now))
+            each(run, lambda run: run.decide(now))
 
     def _claim(self, now: datetime, places: int) -> int:
         """Claim at most so many ready runs and launch them; how many."""
@@ -135,15 +138,14 @@ class PollerDaemon:
         for run in Run.objects.startable(now)[: max(places, 0) * 4]:
             if claimed == places:
                 break
-            if _each(run, lambda run: run.claim(host=self.host.id, host_name=self.host.name, now=now)):
+            if each(run, lambda run: run.claim(host=self.host.id, host_name=self.host.name, now=now)):
                 claimed += 1
-                _each(run, lambda run: self.watcher.launch(run, now))
+                each(run, lambda run: self.watcher.launch(run, now))
         return claimed
 
     def _remove_deleted(self) -> None:
         for removal in StoreRemoval.objects.filter(host=self.host.id)[:BATCH]:
-            outputs.remove(removal.uuid)
-            removal.delete()
+            each(removal, _remove)
 
     # Around the loop
 
@@ -181,15 +183,9 @@ class PollerDaemon:
             pass  # the next poller of this host sees that this process is gone
 
 
-def _each(row: Row, act: Callable[[Row], object]) -> bool:
-    """Do one thing with one row; a bad row is logged and never stops the round, a database that is gone does."""
-    try:
-        return bool(act(row))
-    except (OperationalError, InterfaceError):
-        raise
-    except Exception:
-        logger.exception("%s %s: passed over in this round", type(row).__name__, row.pk)
-        return False
+def _remove(removal: StoreRemoval) -> None:
+    outputs.remove(removal.uuid)
+    removal.delete()
 
 
 def _drop_connection() -> None:

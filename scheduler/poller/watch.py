@@ -16,6 +16,7 @@ from django.db import transaction
 from scheduler import outputs
 from scheduler.executors import Executor, LaunchError
 from scheduler.models import OutputFile, ProcessSample, Run, RunEvent
+from scheduler.poller.each import each
 from scheduler.poller.reports import ALL_BYTES, read_reports
 from scheduler.poller.sampling import Sampler
 from scheduler.states import Reason, Status
@@ -58,10 +59,7 @@ class Watcher:
         failures = self.executor.take_failures()
         runs = list(Run.objects.processing().filter(host=self.host).select_related("task"))
         for run in runs:
-            try:
-                self._look(run, now, failures.get(run.uuid))
-            except OSError:
-                logger.exception("run %s: its folder cannot be read", run.pk)
+            each(run, lambda run: self._look(run, now, failures.get(run.uuid)))
         self._seen = {run.pk: self._seen[run.pk] for run in runs if run.pk in self._seen}
         if runs and time.monotonic() >= self._next_sample:
             self._sample(runs, now)
@@ -191,9 +189,10 @@ class Watcher:
     def _sample(self, runs: list[Run], now: datetime) -> None:
         supervisors: dict[int, Run] = {}
         for run in runs:
-            started = outputs.run_folder(run.uuid).read(protocol.STARTED)
-            if started and processes.is_alive(started["pid"], started["start_ticks"]):
-                supervisors[started["pid"]] = run
+            started = outputs.run_folder(run.uuid).read(protocol.STARTED) or {}
+            pid, ticks = started.get("pid"), started.get("start_ticks")
+            if isinstance(pid, int) and isinstance(ticks, int) and processes.is_alive(pid, ticks):
+                supervisors[pid] = run
         peaks = dict(
             ProcessSample.objects.filter(run__in=supervisors.values()).values_list("run_id", "memory_peak_bytes")
         )
@@ -236,7 +235,12 @@ class Watcher:
     def _ingest(self, run: Run, result: dict[str, Any], now: datetime) -> None:
         """Write a run's end and its files into the database, then remove its folder."""
         exited = result.get(protocol.EXIT) or {"reason": Reason.LOST, "detail": "Its run folder is gone."}
-        done = result.get(protocol.DONE) or {}
+        try:
+            rows = outputs.rows_of_files(run, result.get(protocol.DONE) or {}, now)
+            problems = outputs.problems_of(result.get(protocol.DONE) or {})
+        except (KeyError, TypeError, ValueError):
+            # A program that runs as the scheduler's own user can write into its run folder.
+            rows, problems = [], ["the list of collected files is damaged"]
         started = result.get(protocol.STARTED)
         status, reason = _outcome(exited)
         values: dict[str, Any] = {"finished_at": _instant(exited.get("at"), now)}
@@ -249,26 +253,33 @@ class Watcher:
                 token=run.claim_token,
                 reason=reason,
                 detail=str(exited.get("detail", "")),
-                exit_code=exited.get("exit_code"),
-                signal=exited.get("signal"),
+                exit_code=_small_number(exited.get("exit_code")),
+                signal=_small_number(exited.get("signal")),
                 **values,
             )
             if moved:
-                OutputFile.objects.bulk_create(outputs.rows_of_files(run, done, now), ignore_conflicts=True)
-                for problem in done.get("problems", ()):
-                    name = outputs.display_name("/".join(problem["path"])) if problem["path"] else ""
-                    run.record(RunEvent.What.NOT_COLLECTED, f"{name}: {problem['why']}".lstrip(": "), now=now)
+                OutputFile.objects.bulk_create(rows, ignore_conflicts=True)
+                RunEvent.objects.bulk_create(
+                    RunEvent(run=run, what=RunEvent.What.NOT_COLLECTED, text=problem, at=now) for problem in problems
+                )
                 run.record(RunEvent.What.FINISHED, reason, now=now)
         outputs.retire(run.uuid)
 
 
 def _outcome(exited: dict[str, Any]) -> tuple[Status, Reason]:
-    reason = Reason(exited["reason"])
+    try:
+        reason = Reason(str(exited.get("reason")))
+    except ValueError:
+        return Status.FAILED, Reason.LOST  # the file is damaged
     if reason is Reason.STOPPED_BY_USER:
         return Status.CANCELLED, reason
     if reason is Reason.EXIT_CODE and exited.get("exit_code") == 0:
         return Status.COMPLETED, reason
     return Status.FAILED, reason
+
+
+def _small_number(value: object) -> int | None:
+    return value if isinstance(value, int) and 0 <= value < 2**15 else None
 
 
 def _instant(seconds: object, default: datetime) -> datetime:

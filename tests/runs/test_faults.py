@@ -254,6 +254,24 @@ def test_a_program_that_spoils_its_run_folder_is_still_finished(world: World, na
     assert run.exit_code == 0
 
 
+def test_a_program_that_forges_its_result_harms_only_its_own_run(world: World) -> None:
+    forger = world.task(
+        """
+        import json, os, time
+        folder = os.path.dirname(os.environ["SCHEDULER_REPORTS"])
+        forged = {"reason": 5, "exit_code": 10**30, "signal": "x", "at": "y", "files": [1], "problems": 7}
+        for name in ("started.json", "task.json", "exit.json", "done.json"):
+            with open(f"{folder}/{name}", "w") as file:
+                json.dump(forged if name in ("exit.json", "done.json") else {"pid": "x"}, file)
+        """,
+        name="forger",
+    )
+    honest, poller = world.task("print('done')", name="honest"), world.poller()
+    runs = [world.start(forger), world.start(honest)]
+    assert world.finish(runs[1], poller=poller).status == Status.COMPLETED
+    assert world.finish(runs[0], poller=poller).is_finished
+
+
 def test_a_killed_pollers_row_is_closed_by_the_next_one(world: World) -> None:
     first = world.poller_process()
     wait_until(lambda: Poller.objects.filter(pid=first.pid, ended_at=None).exists(), "it reports")
