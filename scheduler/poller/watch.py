@@ -146,7 +146,7 @@ class Watcher:
             noted = (
                 Run.objects.processing()
                 .filter(pk=run.pk, claim_token=run.claim_token, started_at=None)
-                .update(started_at=_instant(started.get("at"), now), pid=task.get("pid"))
+                .update(started_at=_instant(started.get("at"), now), pid=_number(task.get("pid"), 2**22))
             )
             if noted:
                 run.record(RunEvent.What.STARTED, now=now)
@@ -253,8 +253,8 @@ class Watcher:
                 token=run.claim_token,
                 reason=reason,
                 detail=str(exited.get("detail", "")),
-                exit_code=_small_number(exited.get("exit_code")),
-                signal=_small_number(exited.get("signal")),
+                exit_code=_number(exited.get("exit_code"), 256),
+                signal=_number(exited.get("signal"), 128),
                 **values,
             )
             if moved:
@@ -278,8 +278,8 @@ def _outcome(exited: dict[str, Any]) -> tuple[Status, Reason]:
     return Status.FAILED, reason
 
 
-def _small_number(value: object) -> int | None:
-    return value if isinstance(value, int) and 0 <= value < 2**15 else None
+def _number(value: object, limit: int) -> int | None:
+    return value if isinstance(value, int) and 0 <= value < limit else None
 
 
 def _instant(seconds: object, default: datetime) -> datetime:

@@ -268,6 +268,11 @@ def test_a_program_that_forges_its_result_harms_only_its_own_run(world: World) -
     )
     honest, poller = world.task("print('done')", name="honest"), world.poller()
     runs = [world.start(forger), world.start(honest)]
+    for run in runs:
+        assert run.claim(host=poller.host.id, host_name="here", now=timezone.now())
+        poller.watcher.launch(run, timezone.now())
+    # The poller sees nothing of the run before everything is forged.
+    wait_until(lambda: outputs.run_folder(runs[0].uuid).has(protocol.DONE), "the files are forged")
     assert world.finish(runs[1], poller=poller).status == Status.COMPLETED
     assert world.finish(runs[0], poller=poller).is_finished
 

@@ -205,10 +205,10 @@ def test_a_run_that_ignores_the_request_is_killed_with_its_whole_tree(world: Wor
         if os.fork() == 0:
             os.setsid()
             if os.fork() == 0:
-                print("daemon", os.getpid(), flush=True)
+                os.write(1, f"daemon {os.getpid()}\\n".encode())
                 time.sleep(300)
             os._exit(0)
-        print("child", child.pid, flush=True)
+        os.write(1, f"child {child.pid}\\n".encode())
         time.sleep(300)
         """
     )
