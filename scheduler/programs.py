@@ -89,8 +89,9 @@ def resolve(root: str, path: str) -> Path:
     if top is None:
         raise ProgramError(gettext("“%(root)s” is not one of the program folders in the settings.") % {"root": root})
     parts = path.split("/")
-    if "\0" in path or not path.endswith(".py") or any(part in {"", ".", ".."} for part in parts):
-        raise ProgramError(gettext("“%(program)s” is not the name of a Python program.") % {"program": name})
+    # Not printable: control characters, bidi marks, and bytes that no page and no database can hold.
+    if not path.isprintable() or not path.endswith(".py") or any(part in {"", ".", ".."} for part in parts):
+        raise ProgramError(gettext("“%(program)s” is not the name of a Python program.") % {"program": _shown(name)})
     try:
         real_top = top.resolve(strict=True)
         real = (top / path).resolve(strict=True)
@@ -106,9 +107,17 @@ def resolve(root: str, path: str) -> Path:
         raise ProgramError(
             gettext("“%(program)s” cannot be read: %(error)s.") % {"program": name, "error": error.strerror or error}
         ) from error
+    except RuntimeError as error:  # what pathlib makes of ELOOP before Python 3.13
+        raise ProgramError(
+            gettext("“%(program)s” cannot be read: its symbolic links lead round in a circle.") % {"program": name}
+        ) from error
     if not os.access(real, os.R_OK):
         raise ProgramError(gettext("“%(program)s” cannot be read: permission denied.") % {"program": name})
     return real
+
+
+def _shown(name: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in name)
 
 
 def _refuse_writable(place: Path) -> None:

@@ -102,7 +102,8 @@ def run_delete(request: HttpRequest, pk: int) -> HttpResponseBase:
         with transaction.atomic():
             Run.objects.finished().filter(pk=run.pk).delete()
             audit.record(request, AuditEntry.Action.DELETE_RUN, task=run.task, run=run)
-        logger.info("%s was deleted by %s", name, person(request).get_username())
+        # Quoted: a name with a line end must not look like a line of the log.
+        logger.info("%r was deleted by %r", name, person(request).get_username())
         messages.success(request, gettext("%(run)s is deleted, with its log and files.") % {"run": name})
         return redirect("scheduler:index")
     context = {"run": run, "title": gettext("Delete this run?"), "file_count": run.files.count()}
