@@ -10,6 +10,8 @@ from django.utils.translation import gettext_lazy as _
 
 from scheduler import recurrences
 
+from .task import validate_name
+
 
 class Recurrence(models.Model):
     """A named, reusable rule: once, every N units, or a cron line."""
@@ -97,6 +99,7 @@ class Recurrence(models.Model):
             return str(error)
 
     def clean(self) -> None:
+        validate_name(self.name)
         # Fields of another kind are dropped, not refused: the form shows them all.
         if self.kind != self.Kind.EVERY:
             self.every, self.unit = None, ""

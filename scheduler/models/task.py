@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import unicodedata
 from datetime import datetime  # noqa: TC003
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -36,6 +37,18 @@ def validate_arguments(value: object) -> None:
         raise ValidationError(_("Arguments must be a list of strings."))
     if any("\0" in item for item in value):
         raise ValidationError(_("An argument contains a NUL character, which no program can receive."))
+
+
+def validate_name(name: str) -> None:
+    """A name stands in one line and looks like what it is: in lists, mails and logs that do not clean it.
+
+    Control characters, ends of lines and bidi marks are refused; joiners, as in emoji, are not.
+    """
+    marks = {"\u061c", "\u200e", "\u200f", *map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A))}
+    if any(character in marks or unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in name):
+        raise ValidationError(
+            {"name": _("The name has a line end or another character that cannot be seen. Type the name by hand.")}
+        )
 
 
 class Task(models.Model):
@@ -101,6 +114,7 @@ class Task(models.Model):
                 self.grant(self.owner, *TASK_PERMISSIONS)
 
     def clean(self) -> None:
+        validate_name(self.name)
         try:
             programs.resolve(self.program_root, self.program_path)
         except programs.ProgramError as error:
