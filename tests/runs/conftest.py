@@ -27,6 +27,7 @@ from scheduler.models import Run, Task
 from scheduler.poller import PollerDaemon
 from scheduler.supervisor import folder as protocol
 from scheduler.supervisor import processes
+from scheduler.supervisor.supervise import end_strays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -129,6 +130,8 @@ class World:
                 known = run_folder.read(name)
                 if known and processes.is_alive(known["pid"], known["start_ticks"]):
                     os.kill(known["pid"], signal.SIGKILL)
+            if not run.is_finished and run_folder.has(protocol.STARTED):
+                end_strays(run_folder, {"run": str(run.uuid)})
 
 
 def fresh(run: Run) -> Run:

@@ -5,17 +5,25 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import shutil
+import subprocess
 import sys
+import tempfile
+import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.utils import timezone
 
 from scheduler import outputs
+from scheduler.executors.local import SUPERVISOR
 from scheduler.models import RunEvent
 from scheduler.states import Reason, Status
+from scheduler.supervisor import folder as protocol
+from scheduler.supervisor.folder import RunFolder
 
-from .conftest import fresh, is_alive
+from .conftest import fresh, is_alive, wait_until
 
 if TYPE_CHECKING:
     from .conftest import World
@@ -127,3 +135,65 @@ def test_an_unknown_user_is_a_launch_error_in_one_sentence(nobodys: World, setti
     run = nobodys.run("print('never')")
     assert run.reason == Reason.LAUNCH_ERROR
     assert "no-such-user" in run.sentence
+
+
+def test_a_poller_without_root_needs_four_capabilities_and_hands_none_on() -> None:
+    """As the systemd drop-in for task users has it: the supervisor of a poller that is not root."""
+    if os.geteuid() != 0:
+        pytest.skip("giving capabilities needs root: NOT TESTED HERE")
+    poller, task = pwd.getpwnam("daemon"), pwd.getpwnam(NOBODY)
+    with tempfile.TemporaryDirectory(prefix="scheduler-capabilities-") as name:
+        top = Path(name)
+        top.chmod(0o755)
+        code, store, runs = top / "supervisor", top / "store", top / "runs"
+        shutil.copytree(SUPERVISOR, code)  # the checkout may lie where daemon cannot look
+        for place in (store, runs):
+            place.mkdir(mode=0o711)
+            os.chown(place, poller.pw_uid, poller.pw_gid)
+        program = top / "program.py"
+        program.write_text(
+            textwrap.dedent(
+                """
+                import os
+                capabilities = open("/proc/self/status").read().split("CapPrm:")[1].split()[0]
+                print(os.getresuid(), os.getgroups(), int(capabilities, 16))
+                open("result", "w").write("x")
+                os.chmod("result", 0)
+                """
+            )
+        )
+        folder = RunFolder(str(runs / "run"))
+        folder.make((task.pw_uid, task.pw_gid))
+        os.chown(folder.path, poller.pw_uid, poller.pw_gid)
+        folder.write(
+            protocol.SPEC,
+            {
+                "run": "run",
+                "id": 1,
+                "claim_token": "t",
+                "argv": ["/usr/bin/python3", str(program)],
+                "user": {"uid": task.pw_uid, "gid": task.pw_gid, "groups": [task.pw_gid]},
+                "grace_seconds": 1,
+                "log": str(store / "log"),
+                "log_bytes": 10_000,
+                "store": str(store),
+                "output_bytes": 10_000,
+                "output_files": 10,
+                "wake": str(top),
+            },
+        )
+        os.chown(folder.file(protocol.SPEC), poller.pw_uid, poller.pw_gid)
+        capabilities = "+setuid,+setgid,+chown,+kill"
+        as_poller = ["setpriv", "--reuid=daemon", "--regid=daemon", "--clear-groups"]
+        as_poller += [f"--inh-caps={capabilities}", f"--ambient-caps={capabilities}"]
+        launch = [*as_poller, "/usr/bin/python3", "-I", "-S", "-X", "utf8", str(code), folder.path]
+        subprocess.run(launch, check=True, env={"PATH": os.defpath})
+        wait_until(lambda: folder.has(protocol.DONE), "the files are collected")
+        wait_until(lambda: folder.lock_holder() is None, "the supervisor is gone")
+        assert (store / "log").read_text() == f"{(task.pw_uid,) * 3} [{task.pw_gid}] 0\n"
+        done = folder.read(protocol.DONE)
+        assert done is not None
+        assert done["problems"] == []
+        [file] = done["files"]
+        found = (store / file["id"]).stat()
+        assert (found.st_uid, found.st_mode & 0o777) == (poller.pw_uid, 0o640)
