@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import unicodedata
+import zipfile
 from email.message import Message
 from html import unescape
 from typing import TYPE_CHECKING
@@ -14,9 +15,10 @@ from urllib.parse import unquote
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from scheduler import outputs
-from scheduler.models import RunEvent
+from scheduler.models import Archive, RunEvent
 from scheduler.states import Status
 
 if TYPE_CHECKING:
@@ -177,6 +179,22 @@ def test_many_hostile_names_are_collected_shown_and_downloaded_under_harmless_on
     links = re.findall(r'<a href="(/scheduler/files/[^"]+)" [^<>]*><bdi>([^<>]*)</bdi></a>', page)
     assert {url: unescape(text) for url, text in links} == {file.get_absolute_url(): file.name for file in files}
     assert "settings.SECRET_KEY" in " ".join(file.name for file in files)
+
+
+def test_a_zip_of_hostile_names_unpacks_into_one_folder(world: World) -> None:
+    run, poller = world.run(WRITE_THEM.format(names=HOSTILE_NAMES)), world.poller()
+    Archive.request(run, by=world.owner, now=timezone.now())
+    world.until(lambda: Archive.objects.get().file, "the archive is built", poller=poller)
+    packed_file = Archive.objects.get().file
+    assert packed_file is not None
+    place = world.folder / "unpacked" / "here"
+    with zipfile.ZipFile(outputs.file_path(packed_file)) as packed:
+        assert packed.testzip() is None
+        assert set(packed.namelist()) == {file.name for file in run.files.of_program()}
+        packed.extractall(place)
+    assert [path.name for path in place.parent.iterdir()] == ["here"]
+    assert {path.name for path in place.iterdir()} == {file.name for file in run.files.of_program()}
+    assert all(path.is_file() and not path.is_symlink() for path in place.iterdir())
 
 
 def test_every_kind_of_what_is_no_file_of_its_own_stays_behind_and_is_named(world: World) -> None:
