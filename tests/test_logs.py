@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from django.conf import settings
-from hypothesis import given
+from hypothesis import HealthCheck, given
 from hypothesis import settings as checking
 from hypothesis import strategies as st
 
@@ -54,7 +54,7 @@ def test_a_carriage_return_overwrites_the_line() -> None:
     assert logs.overwrite("10 %\r50 %\r100 %\ndone\r\nnext\r") == "100 %\ndone\nnext"
 
 
-@checking(deadline=None)
+@checking(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text())
 def test_printable_text_stays_as_it_is_when_it_is_cleaned_again(text: str) -> None:
     once = logs.printable(text)
@@ -125,7 +125,7 @@ def test_an_offset_behind_the_end_gives_nothing(log: Path) -> None:
     assert logs.read_part(log, 1000, ended=True) == logs.Part("", 1000, 3)
 
 
-@checking(deadline=None)
+@checking(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.sampled_from(["text ", "€", "𝄞", "\x1b[1;31m", "\x1b]0;t\x07", "\n", "\r", "\x1bc"])),
     st.integers(min_value=8, max_value=20),

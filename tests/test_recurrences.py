@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from django.utils import translation
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scheduler.recurrences import (
@@ -440,7 +440,7 @@ def test_aliases_are_known(alias: str):
 
 
 @given(st.text(alphabet="*/,-LW#0123456789SUNMOJA ٣²\x00@", max_size=30) | st.text(max_size=30))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_text_is_a_cron_line_or_an_invalid_rule(line: str):
     try:
         rule = Cron(line)
@@ -656,7 +656,7 @@ def assert_same_slots(rule: Rule, anchor: datetime, clock: Clock, expected: list
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_has_the_slots_that_the_oracle_finds(data: st.DataObject):
     clock = data.draw(clocks())
     rule = data.draw(
@@ -698,7 +698,7 @@ CRON_LINES = st.builds(
 
 
 @given(st.data(), CRON_LINES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_cron_has_the_slots_that_the_oracle_finds(data: st.DataObject, line: str):
     clock = data.draw(clocks())
     anchor = data.draw(instants_around(clock) | st.just(clock.begin))
@@ -746,7 +746,7 @@ ZONES = st.sampled_from([*sorted(WINDOWS), "America/Juneau", "Asia/Manila", "Afr
 
 
 @given(RULES, INSTANTS, ZONES.map(ZoneInfo), INSTANTS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_forwards_and_backwards_agree_and_slots_increase(rule: Rule, anchor: datetime, zone: ZoneInfo, after: datetime):
     slot = next_slot(rule, anchor=anchor, zone=zone, after=after)
     if slot is None:
