@@ -85,7 +85,13 @@ class SimulatedRun:
 
 def by_hand() -> dict[str, str]:
     """The variables of a person's shell."""
-    return {"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT), "LC_ALL": "C.UTF-8", "PYTHONWARNINGS": "error"}
+    return {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(PROJECT),
+        "LC_ALL": "C.UTF-8",
+        # A program may leave the closing of its database connection to the end of its process.
+        "PYTHONWARNINGS": "error,ignore::ResourceWarning",
+    }
 
 
 def execute(argv: list[str | Path], *, env: dict[str, str], cwd: Path) -> Result:
