@@ -29,6 +29,8 @@ class SchedulerSettings:
     """Name -> folder. Only programs below these folders can be run."""
     program_users: Mapping[str, str]
     """Name of a program root -> the Unix user that its programs run as; others run as the poller's own user."""
+    interpreters: Mapping[str, Path]
+    """Name -> a Python that tasks may choose instead of the site's own, such as that of another virtual environment."""
     store: Path
     """The folder of collected outputs and logs, which the web server's user may read. Default: ROOT/store."""
     store_group: str = ""
@@ -88,6 +90,10 @@ def _read() -> SchedulerSettings:
         raise ImproperlyConfigured(
             "settings.SCHEDULER['PROGRAM_USERS'] must be a dict of names in PROGRAM_ROOTS to Unix users."
         )
+    interpreters = values.setdefault("interpreters", {})
+    if not isinstance(interpreters, dict) or not all(isinstance(name, str) and name for name in interpreters):
+        raise ImproperlyConfigured("settings.SCHEDULER['INTERPRETERS'] must be a dict of name to the path of a Python.")
+    values["interpreters"] = {name: _absolute("INTERPRETERS", path) for name, path in interpreters.items()}
     project = values.get("project_folder") or getattr(settings, "BASE_DIR", None)
     values["project_folder"] = _absolute("PROJECT_FOLDER", project) if project else None
     for key in ("django_environment", "environment"):

@@ -116,6 +116,24 @@ def resolve(root: str, path: str) -> Path:
     return real
 
 
+def interpreter(name: str) -> Path | None:
+    """The Python of this name in the settings; None for the empty name, the site's own.
+
+    Raises ProgramError with one sentence when the name is unknown, or nothing that can be executed is there.
+    """
+    if not name:
+        return None
+    path = scheduler_settings().interpreters.get(name)
+    if path is None:
+        raise ProgramError(gettext("“%(name)s” is not one of the interpreters in the settings.") % {"name": name})
+    # Never resolved: a virtual environment knows itself by the path that it was started by.
+    if not path.is_file() or not os.access(path, os.X_OK):
+        raise ProgramError(
+            gettext("The interpreter “%(name)s” cannot be executed: %(path)s.") % {"name": name, "path": path}
+        )
+    return path
+
+
 def _shown(name: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in name)
 

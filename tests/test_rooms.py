@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "task": set(),
     # What people see
     "forms": {"access", "models", "programs", "recurrences"},
-    "admin": {"access", "audit", "forms", "models", "programs", "recurrences", "states"},
+    "admin": {"access", "audit", "conf", "forms", "models", "programs", "recurrences", "states"},
     "views": {"access", "audit", "forms", "logs", "models", "outputs", "probe", "sendfile", "states", "wakeup"},
     "templatetags": {"logs"},
     "urls": {"views"},

@@ -19,6 +19,7 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from scheduler import access, audit, programs
+from scheduler.conf import scheduler_settings
 from scheduler.models import AuditEntry, OutputFile, Run, Schedule, Task
 
 from .access_page import access_page
@@ -52,6 +53,12 @@ class TaskForm(ModelForm):
         label=capfirst(_("program")),
         help_text=_("A Python file in one of the program folders of the settings appears here by itself."),
     )
+    # A choice of the settings: a path that is typed here would run anything.
+    interpreter = forms.ChoiceField(
+        label=capfirst(_("interpreter")),
+        required=False,
+        help_text=_("Another Python than the site's own (another virtual environment) is always started cold."),
+    )
     arguments = ArgumentsField(help_text=_("As on a command line, with quotes around an argument with spaces."))
 
     class Meta:
@@ -62,6 +69,8 @@ class TaskForm(ModelForm):
             "program_path",
             "arguments",
             "environment",
+            "interpreter",
+            "cold_start",
             "enabled",
             "timeout_seconds",
             "grace_seconds",
@@ -86,6 +95,10 @@ class TaskForm(ModelForm):
                 "No program was found: put a Python file into a program folder of the settings first."
             )
         field.choices = choices
+        interpreter = self.fields["interpreter"]
+        assert isinstance(interpreter, forms.ChoiceField)
+        known = {*scheduler_settings().interpreters, self.instance.interpreter} - {""}
+        interpreter.choices = [("", gettext("the site's own")), *((name, name) for name in sorted(known))]
 
     def clean_program_path(self) -> str:
         """The path; the root goes straight to the row. Whether it can be run is for ``Task.clean`` to say."""
@@ -185,7 +198,10 @@ class TaskAdmin(SchedulerAdmin):
             (None, {"fields": ("name", "description", *owner, "enabled")}),
             (
                 _("What is run"),
-                {"fields": (*program, "environment"), "description": warning if changeable else None},
+                {
+                    "fields": (*program, "environment", "interpreter", "cold_start"),
+                    "description": warning if changeable else None,
+                },
             ),
             (_("Limits"), {"fields": ("timeout_seconds", "grace_seconds")}),
         )

@@ -71,6 +71,12 @@ class Task(models.Model):
     program_root = models.CharField(_("program folder"), max_length=100)
     program_path = models.CharField(_("program"), max_length=500)
     environment = models.CharField(_("environment"), max_length=10, choices=Environment, default=Environment.DJANGO)
+    cold_start = models.BooleanField(
+        _("cold start"),
+        default=False,
+        help_text=_("Start a new Python for each run, some tenths of a second slower, with nothing loaded beforehand."),
+    )
+    interpreter = models.CharField(_("interpreter"), max_length=100, blank=True)  # a name in SCHEDULER["INTERPRETERS"]
     arguments = models.JSONField(_("arguments"), default=list, blank=True, validators=[validate_arguments])
     enabled = models.BooleanField(
         _("enabled"), default=True, help_text=_("A disabled task is not started, by nobody and by no schedule.")
@@ -119,6 +125,10 @@ class Task(models.Model):
             programs.resolve(self.program_root, self.program_path)
         except programs.ProgramError as error:
             raise ValidationError({"program_path": str(error)}) from error
+        try:
+            programs.interpreter(self.interpreter)
+        except programs.ProgramError as error:
+            raise ValidationError({"interpreter": str(error)}) from error
 
     @property
     def program(self) -> str:
