@@ -37,6 +37,14 @@ class SchedulerSettings:
     """The Unix group that may read the store; empty: the poller's own group."""
     capacity: int = 4
     """How many runs one host processes at once."""
+    warm: bool = True
+    """Whether runs of ``django`` tasks are forked from a process that has Django loaded."""
+    parked: int = 2
+    """How many processes wait forked and ready for a run to start; 0 for none."""
+    warm_starts: int = 1000
+    """After so many starts the warm process is replaced."""
+    warm_bytes: int = 512 * 1024**2
+    """A warm process that has grown over so many bytes is replaced."""
     project_folder: Path | None = None
     """Put on PYTHONPATH of ``django`` tasks, so that the site's packages can be imported. Default: BASE_DIR."""
     django_environment: tuple[str, ...] = ()
@@ -103,9 +111,13 @@ def _read() -> SchedulerSettings:
                     f"settings.SCHEDULER[{key.upper()!r}] must be a list of names, not a string."
                 )
             values[key] = tuple(values[key])
-    for key in ("capacity", "log_bytes", "output_bytes", "output_files", "archive_bytes"):
+    for key in ("capacity", "log_bytes", "output_bytes", "output_files", "archive_bytes", "warm_starts", "warm_bytes"):
         if key in values and (not isinstance(values[key], int) or values[key] < 1):
             raise ImproperlyConfigured(f"settings.SCHEDULER[{key.upper()!r}] must be a whole number of 1 or more.")
+    if not isinstance(values.get("warm", True), bool):
+        raise ImproperlyConfigured("settings.SCHEDULER['WARM'] must be True or False.")
+    if not isinstance(values.get("parked", 0), int) or values.get("parked", 0) < 0:
+        raise ImproperlyConfigured("settings.SCHEDULER['PARKED'] must be a whole number of 0 or more.")
     if not isinstance(values.get("client_address_header", ""), str):
         raise ImproperlyConfigured("settings.SCHEDULER['CLIENT_ADDRESS_HEADER'] must be the name of a header.")
     return SchedulerSettings(**values)

@@ -91,7 +91,8 @@ def retire(run_uuid: uuid.UUID) -> None:
         shutil.rmtree(folder.path, ignore_errors=True)
         return
     names = (protocol.STARTED, protocol.TASK, protocol.EXIT, protocol.DONE)
-    protocol.write_json(folder.tombstone, {name: folder.read(name) for name in names})
+    # Not flushed: it matters only when an older database is restored after the machine crashed in this moment.
+    protocol.write_json(folder.tombstone, {name: folder.read(name) for name in names}, durable=False)
     shutil.rmtree(folder.path, ignore_errors=True)
 
 

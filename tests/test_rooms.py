@@ -16,10 +16,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Leaves
     "states": set(),
     "recurrences": set(),
+    "calendars": set(),
+    "delays": set(),
     "conf": set(),
     "supervisor": set(),
     "sendfile": set(),
     # Next to leaves
+    "words": {"recurrences"},
+    "preview": {"calendars", "recurrences"},
     "programs": {"conf"},
     "wakeup": {"conf"},
     "client_address": {"conf"},
@@ -32,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "audit": {"client_address", "models"},
     # Files, processes, decisions
     "outputs": {"conf", "models", "supervisor"},
-    "executors": {"conf", "models", "outputs", "programs", "supervisor", "wakeup"},
+    "executors": {"conf", "models", "outputs", "programs", "supervisor", "task", "wakeup"},
     "poller": {"conf", "executors", "models", "outputs", "states", "supervisor", "wakeup"},
     "doctor": {"checks", "conf", "models", "probe", "programs"},
     # What task programs import

@@ -17,6 +17,19 @@ class LaunchError(Exception):
 class Executor(Protocol):
     """What the poller asks of an executor."""
 
+    @property
+    def cold_reason(self) -> str:
+        """Why runs start slowly that could start fast; empty when nothing is wrong."""
+
+    def prepare(self) -> None:
+        """Keep ready what makes starts fast; called in each round."""
+
+    def renew(self) -> None:
+        """Forget what has been loaded of the site's code."""
+
+    def close(self) -> None:
+        """Let go of what was kept ready. Runs that were started go on."""
+
     def start(self, run: Run) -> None:
         """Launch the supervisor of a claimed run. May be repeated; a second start of the program is impossible.
 

@@ -1,10 +1,9 @@
-"""Runs on this machine: the run folder, the environment, and the launch of the supervisor (a cold start)."""
+"""Runs on this machine: the run folder, the environment, and the launch of the supervisor."""
 
 from __future__ import annotations
 
 import os
 import pwd
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from scheduler import outputs, programs
 from scheduler.conf import scheduler_settings
 from scheduler.executors import LaunchError
+from scheduler.executors.launches import ColdLaunch, Launch
+from scheduler.executors.warm_process import WarmProcess
 from scheduler.models import Task
 from scheduler.supervisor import folder as protocol
 from scheduler.wakeup import wake_folder
@@ -21,87 +22,107 @@ if TYPE_CHECKING:
 
     from scheduler.models import Run
 
-SUPERVISOR = Path(protocol.__file__).resolve().parent
-# -I and -S: neither the environment nor site-packages reach the supervisor. UTF-8: file names are bytes.
-SUPERVISOR_COMMAND = [sys.executable, "-I", "-S", "-X", "utf8", str(SUPERVISOR)]
+# Where this process was started from, before and after symbolic links.
+START = Path(sys.argv[0]).absolute().parent
+RESOLVED_START = START.resolve()
 
 
 class LocalExecutor:
     """Launches supervisors and keeps the launches until they have answered."""
 
     def __init__(self) -> None:
-        self._launches: dict[uuid.UUID, subprocess.Popen[bytes]] = {}
+        self._launches: dict[uuid.UUID, Launch] = {}
+        self.warm = WarmProcess()
+
+    def prepare(self) -> None:
+        """Keep a warm process ready; to be called in each round. Starts are cold until it is, and where none can be."""
+        self.warm.keep(lambda: environment_for(Task.Environment.DJANGO))
+
+    @property
+    def cold_reason(self) -> str:
+        """Why starts that could be warm are cold; empty when they are warm, or are going to be."""
+        return self.warm.cold_reason
+
+    def renew(self) -> None:
+        """Load the code anew, whether it seems to have changed or not."""
+        self.warm.renew()
+
+    def close(self) -> None:
+        """Let go of the warm process. Runs that were started go on."""
+        self.warm.close()
 
     def start(self, run: Run) -> None:
         folder = outputs.run_folder(run.uuid)
         if folder.has(protocol.STARTED) or Path(folder.tombstone).exists():
             return  # a row of a restored backup: its result is there, or its supervisor lives
+        if run.uuid in self._launches:
+            return  # under way, or its answer is still to be taken
         try:
             program = programs.resolve(run.task.program_root, run.task.program_path)
-            environment = environment_for(run.task)
+            interpreter = programs.interpreter(run.task.interpreter)
+            environment = environment_for(run.task.environment)
             user = user_of(run.task)
             if user is not None:
                 environment |= {"HOME": user["home"], "USER": user["name"], "LOGNAME": user["name"]}
             outputs.make_run_folders(run.uuid, (user["uid"], user["gid"]) if user else None)
-            folder.write(protocol.SPEC, _spec(run, program, environment, user))
+            # Not flushed: after a crash of the machine the claimed run is launched again, and this is written anew.
+            argv = [str(interpreter or sys.executable), str(program), *run.arguments]
+            folder.write(protocol.SPEC, _spec(run, argv, environment, user), durable=False)
         except programs.ProgramError as error:
             raise LaunchError(str(error)) from error
         except OSError as error:
             raise LaunchError(f"{error.strerror or error}: {error.filename or folder.path}") from error
         except KeyError as error:
             raise LaunchError(f"SCHEDULER['STORE_GROUP'] or SCHEDULER['PROGRAM_USERS']: {error.args[0]}") from error
-        self._launch(run.uuid, folder, environment)
+        may_be_warm = (
+            run.task.environment == Task.Environment.DJANGO
+            and not run.task.cold_start
+            and interpreter is None
+            and user is None
+        )
+        launch = self.warm.launch(folder.path, environment) if may_be_warm else None
+        self._launches[run.uuid] = launch or ColdLaunch(folder.path, environment)
 
     def collect(self, run: Run) -> None:
-        self._launch(run.uuid, outputs.run_folder(run.uuid), {})
+        if run.uuid not in self._launches:
+            self._launches[run.uuid] = ColdLaunch(outputs.run_folder(run.uuid).path, {})
 
     def is_launching(self, run_uuid: uuid.UUID) -> bool:
         launch = self._launches.get(run_uuid)
-        return launch is not None and launch.poll() is None
+        return launch is not None and launch.answer() is None
 
     def take_failures(self) -> dict[uuid.UUID, str]:
         failures = {}
         for run_uuid, launch in list(self._launches.items()):
-            if launch.poll() is None:
-                continue
-            del self._launches[run_uuid]
-            assert launch.stderr is not None
-            with launch.stderr as pipe:
-                said = pipe.read().decode(errors="replace").strip()
-            if launch.returncode != 0:
-                failures[run_uuid] = said or f"the supervisor ended with {launch.returncode}"
+            said = launch.answer()
+            if said is not None:
+                del self._launches[run_uuid]
+            if said:
+                failures[run_uuid] = said
         return failures
 
-    def _launch(self, run_uuid: uuid.UUID, folder: protocol.RunFolder, environment: dict[str, str]) -> None:
-        if run_uuid in self._launches:
-            return  # under way, or its answer is still to be taken
-        try:
-            self._launches[run_uuid] = subprocess.Popen(
-                [*SUPERVISOR_COMMAND, folder.path],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                cwd="/",
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise LaunchError(f"the supervisor cannot be started: {error.strerror or error}") from error
 
-
-def environment_for(task: Task) -> dict[str, str]:
-    """The environment of a task's program: an allow-list, and for a ``django`` task what the site's settings read."""
+def environment_for(kind: str) -> dict[str, str]:
+    """The environment of a program: an allow-list, and with ``Task.Environment.DJANGO`` what the settings read."""
     given = scheduler_settings()
     names = list(given.environment)
-    if task.environment == Task.Environment.DJANGO:
+    if kind == Task.Environment.DJANGO:
         names += ["DJANGO_SETTINGS_MODULE", *given.django_environment]
     environment = {name: os.environ[name] for name in names if name in os.environ}
     environment["PYTHONUNBUFFERED"] = "1"  # what the program prints is in the log at once
-    paths = [str(given.project_folder)] if given.project_folder is not None else []
+    paths = [_as_started(given.project_folder)] if given.project_folder is not None else []
     # A site that is run with a PYTHONPATH of its own finds its modules there.
     paths += os.environ.get("PYTHONPATH", "").split(os.pathsep)
     environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     return environment
+
+
+def _as_started(folder: Path) -> str:
+    """The project's folder by the path that the poller was started by, if it is the same.
+
+    A deploy may switch a symbolic link on that path: the next run finds the new code.
+    """
+    return str(START) if folder.resolve() == RESOLVED_START else str(folder)
 
 
 def user_of(task: Task) -> dict[str, Any] | None:
@@ -121,13 +142,13 @@ def user_of(task: Task) -> dict[str, Any] | None:
     }
 
 
-def _spec(run: Run, program: Path, environment: dict[str, str], user: dict[str, Any] | None) -> dict[str, Any]:
+def _spec(run: Run, argv: list[str], environment: dict[str, str], user: dict[str, Any] | None) -> dict[str, Any]:
     given = scheduler_settings()
     return {
         "run": str(run.uuid),
         "id": run.pk,
         "claim_token": run.claim_token,
-        "argv": [sys.executable, str(program), *run.arguments],
+        "argv": argv,
         "environment": sorted(environment),  # names only: values never reach the disk
         "user": user,
         "timeout_seconds": run.task.timeout_seconds,

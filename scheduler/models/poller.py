@@ -28,6 +28,7 @@ class Poller(models.Model):
     start_ticks = models.BigIntegerField(_("start of the process (ticks since boot)"))
     version = models.CharField(_("version"), max_length=20)
     capacity = models.PositiveIntegerField(_("capacity"))
+    cold_reason = models.TextField(_("why starts are cold"), blank=True)  # as the system said it, untranslated
     started_at = models.DateTimeField(_("started"))
     seen_at = models.DateTimeField(_("last report"), db_index=True)
     ended_at = models.DateTimeField(_("ended"), null=True, blank=True)

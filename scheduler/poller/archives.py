@@ -14,7 +14,7 @@ from django.db import transaction
 
 from scheduler import outputs
 from scheduler.conf import scheduler_settings
-from scheduler.executors.local import SUPERVISOR_COMMAND
+from scheduler.executors.launches import SUPERVISOR_COMMAND
 from scheduler.models import Archive, OutputFile
 from scheduler.poller.each import each
 from scheduler.supervisor.folder import DONE, PROGRESS, SPEC, RunFolder

@@ -51,11 +51,13 @@ class PollerDaemon:
         self.capacity = scheduler_settings().capacity
         self.row = self._new_row()
         self.stopping = False
+        self.renewing = False
 
     def run(self) -> None:
         """Poll until a TERM or INT signal; running tasks go on, and the next poller finds them."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
+        signal.signal(signal.SIGHUP, self._renew)
         with Waker(self.row.pk) as waker:
             logger.info(
                 "poller %s on %s, pid %s: up, capacity %s", self.row.pk, self.host.name, os.getpid(), self.capacity
@@ -64,6 +66,7 @@ class PollerDaemon:
             database_is_up = True
             while not self.stopping:
                 try:
+                    self._keep_warm()
                     pause = self._pause(self.tick(timezone.now()))
                     if not database_is_up:
                         logger.info("the database answers again")
@@ -83,6 +86,7 @@ class PollerDaemon:
                 notify("WATCHDOG=1")  # the database being gone is no reason to be restarted
                 waker.wait(pause)
         notify("STOPPING=1")
+        self.executor.close()
         self._say_goodbye()
 
     def tick(self, now: datetime) -> int:
@@ -172,8 +176,22 @@ class PollerDaemon:
         left = (due_at - timezone.now()).total_seconds()
         return min(longest, max(left, 0.01))
 
+    def _keep_warm(self) -> None:
+        if self.renewing:
+            self.renewing = False
+            self.executor.renew()
+        self.executor.prepare()
+        if self.executor.cold_reason != self.row.cold_reason:
+            self.row.cold_reason = self.executor.cold_reason
+            Poller.objects.filter(pk=self.row.pk).update(cold_reason=self.row.cold_reason)
+            if self.row.cold_reason:
+                logger.warning("starts are cold: %s", self.row.cold_reason)
+
     def _stop(self, number: int, _frame: FrameType | None) -> None:
         self.stopping = True
+
+    def _renew(self, number: int, _frame: FrameType | None) -> None:
+        self.renewing = True
 
     def _say_goodbye(self) -> None:
         logger.info("poller %s: ended; running tasks go on", self.row.pk)

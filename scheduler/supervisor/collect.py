@@ -37,7 +37,7 @@ def collect(folder: RunFolder, spec: dict[str, Any]) -> None:
     plan = folder.read(OUTPUTS)
     if plan is None:
         plan = _plan(folder.file(OUTPUT), int(spec["output_files"]), owners)
-        folder.write(OUTPUTS, plan)
+        folder.write(OUTPUTS, plan, durable=bool(plan["files"]))
     else:
         owners.add(os.geteuid())  # taken already, before the collection was interrupted
     files: list[dict[str, Any]] = []
@@ -55,9 +55,11 @@ def collect(folder: RunFolder, spec: dict[str, Any]) -> None:
             else:
                 room -= size
                 files.append({"id": entry["id"], "path": entry["path"], "size": size, "sha256": digest})
-        # One flush for all of them, before done.json says that they are there.
-        ctypes.CDLL(None, use_errno=True).syncfs(store)
-    folder.write(DONE, {"files": files, "problems": problems})
+        if files:
+            # One flush for all of them, before done.json says that they are there.
+            ctypes.CDLL(None, use_errno=True).syncfs(store)
+    # Not flushed: after a crash of the machine the collection is done again, with the same ids.
+    folder.write(DONE, {"files": files, "problems": problems}, durable=False)
 
 
 def _plan(output: str, most: int, owners: set[int]) -> dict[str, Any]:

@@ -80,9 +80,9 @@ class RunFolder:
         """The content of one of the JSON files; None when it is not there, or is no JSON."""
         return read_json(self.file(name))
 
-    def write(self, name: str, content: dict[str, Any]) -> None:
-        """Write a JSON file so that it is there wholly or not at all, also after a crash of the machine."""
-        write_json(self.file(name), content)
+    def write(self, name: str, content: dict[str, Any], *, durable: bool = True) -> None:
+        """Write a JSON file so that it is there wholly or not at all; a durable one also after the machine crashed."""
+        write_json(self.file(name), content, durable=durable)
 
     def make(self, owner: tuple[int, int] | None = None) -> None:
         """Make the folder with its output folder and reports file; what is there already is kept.
@@ -224,19 +224,21 @@ def read_json(path: str) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def write_json(path: str, content: dict[str, Any]) -> None:
+def write_json(path: str, content: dict[str, Any], *, durable: bool = True) -> None:
     new = f"{path}.{os.getpid()}.new"
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(json.dumps({"version": VERSION, **content}).encode())
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.rename(new, path)
     except OSError:
         os.unlink(new)
         raise
-    _sync_folder(os.path.dirname(path))
+    if durable:
+        _sync_folder(os.path.dirname(path))
 
 
 def _sync_folder(path: str) -> None:

@@ -7,9 +7,11 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable
+from typing import NoReturn
 
 from .collect import collect
 from .folder import DONE, EXIT, SPEC, STARTED, SUPERVISOR_LOG, RunFolder
+from .program import Program
 from .supervise import Supervision, end_strays
 
 
@@ -31,20 +33,30 @@ def main(argv: list[str]) -> None:
         os._exit(0 if said == "ok" else 1)
     os.close(answer)
     os.setsid()
+    become_supervisor(folder, ready)
+
+
+def become_supervisor(folder: RunFolder, ready: int, parked: Program | None = None) -> NoReturn:
+    """Do a run's work and end this process; ``ready`` is told "ok" once it is in hand, or else what is wrong.
+
+    This process leads a session and is nobody's child that anybody waits for. ``parked`` is the program's process if
+    it was forked beforehand; if there is nothing for it to do it ends with this one.
+    """
     code = 0
     try:
         _detach(folder)
-        supervise(folder, ready=lambda: _answer(ready, "ok"))
+        supervise(folder, ready=lambda: _answer(ready, "ok"), parked=parked)
     except BaseException as error:
         traceback.print_exc()
         reason = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else str(error)
         _answer(ready, reason or type(error).__name__)
         code = 1
-    sys.stderr.flush()
-    os._exit(code)
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
 
 
-def supervise(folder: RunFolder, *, ready: Callable[[], None]) -> None:
+def supervise(folder: RunFolder, *, ready: Callable[[], None], parked: Program | None = None) -> None:
     """Do what is left to do for a run: all of it, the collection only, or nothing."""
     lock = folder.take_lock()  # never closed: see take_lock
     if lock is None or folder.has(DONE):
@@ -58,7 +70,7 @@ def supervise(folder: RunFolder, *, ready: Callable[[], None]) -> None:
     elif folder.has(STARTED):
         return ready()  # its supervisor died: a second start is impossible, the poller says what became of it
     else:
-        Supervision(folder, spec).run(ready)
+        Supervision(folder, spec, parked).run(ready)
     collect(folder, spec)
     wake(spec["wake"])
     return None

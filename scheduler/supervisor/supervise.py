@@ -13,26 +13,26 @@ from typing import Any
 
 from . import processes
 from .folder import CONTROL, OUTPUT, REPORTS, STARTED, STOP, TASK, RunFolder
+from .program import READ_BYTES, Program, fork_program
 
-PR_SET_PDEATHSIG = 1  # prctl(2)
-PR_SET_CHILD_SUBREAPER = 36
-PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
+PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 LOOK_EVERY_SECONDS = 1.0
 TREE_LOOK_SECONDS = 0.05
-READ_BYTES = 65_536
 READS_AT_ONCE = 64  # a program that never stops writing must not keep the supervisor from looking at the rest
-# The kernel's out-of-memory killer takes the program before its supervisor (proc(5)).
-TASK_OOM_SCORE = 500
 
 
 class Supervision:
-    """One program, from its start until no process of it is left."""
+    """One program, from its start until no process of it is left.
 
-    def __init__(self, folder: RunFolder, spec: dict[str, Any]) -> None:
+    ``parked`` is the program's process if it was forked beforehand.
+    """
+
+    def __init__(self, folder: RunFolder, spec: dict[str, Any], parked: Program | None = None) -> None:
         self.folder = folder
         self.spec = spec
-        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.parked = parked
         self.pid = 0
+        self.pipe = -1
         self.ended = False  # the program itself; others of its tree may live on
         self.stop_reason = ""
         self.trouble = ""
@@ -43,7 +43,7 @@ class Supervision:
 
     def run(self, ready: Callable[[], None]) -> None:
         """Start the program and stay until its tree is empty; ``ready`` is called when the start is on disk."""
-        self.libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        become_subreaper()
         self._open()
         me = processes.look_at(os.getpid())
         assert me is not None
@@ -77,75 +77,28 @@ class Supervision:
             os.mkfifo(self.folder.file(CONTROL), 0o600)
         # Opened for writing as well, so that it never reports end-of-file.
         self.control = os.open(self.folder.file(CONTROL), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        self.pipe, self.pipe_end = os.pipe()
-        os.set_blocking(self.pipe, False)
 
     def _start(self, ready: Callable[[], None]) -> None:
-        go, go_end = os.pipe()
-        trouble, trouble_end = os.pipe()
-        me = os.getpid()
-        self.pid = os.fork()
-        if self.pid == 0:
-            try:
-                os.close(go_end)
-                self._become_program(me, go)
-            except BaseException as error:
-                os.write(trouble_end, str(getattr(error, "strerror", None) or error).encode())
-            os._exit(127)
-        for descriptor in (go, trouble_end, self.pipe_end):
-            os.close(descriptor)
+        program = self.parked or fork_program(self.spec.get("user"))
+        self.pid, self.pipe = program.pid, program.output
         task = processes.look_at(self.pid)
         assert task is not None  # it is not reaped yet
-        self.folder.write(TASK, {"pid": task.pid, "start_ticks": task.start_ticks, "session": task.pid})
+        # Not flushed: when the machine itself ends, no process is left that would have to be found.
+        self.folder.write(TASK, {"pid": task.pid, "start_ticks": task.start_ticks, "session": task.pid}, durable=False)
         ready()
-        os.write(go_end, b"!")
-        os.close(go_end)
-        with os.fdopen(trouble, "rb") as pipe:
-            self.trouble = pipe.read().decode(errors="replace")  # empty once exec has closed it
+        output = self.folder.file(OUTPUT)
+        variables = {
+            "SCHEDULER_RUN": self.spec["run"],
+            "SCHEDULER_RUN_ID": str(self.spec["id"]),
+            "SCHEDULER_OUTPUT": output,
+            "SCHEDULER_REPORTS": self.folder.file(REPORTS),
+            "PWD": output,
+        }
+        self.trouble = program.go(output, self.spec["argv"], variables)
         try:
             self.child = os.pidfd_open(self.pid)
         except OSError:
             self.child = -1  # an old kernel or a sandbox: its end is noticed at the next look
-
-    def _become_program(self, supervisor: int, go: int) -> None:
-        os.setsid()
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-            file.write(str(TASK_OOM_SCORE))
-        self._take_credentials()
-        # After the credentials: a change of them clears it (prctl(2)).
-        self.libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-        if os.getppid() != supervisor:
-            os._exit(127)  # it died before the line above
-        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-            try:
-                signal.signal(number, signal.SIG_DFL)
-            except (OSError, ValueError):
-                continue  # the C library's own
-        signal.pthread_sigmask(signal.SIG_SETMASK, [])
-        os.umask(0o027)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-        os.chdir(self.folder.file(OUTPUT))
-        environment = {
-            **os.environ,
-            "SCHEDULER_RUN": self.spec["run"],
-            "SCHEDULER_RUN_ID": str(self.spec["id"]),
-            "SCHEDULER_OUTPUT": self.folder.file(OUTPUT),
-            "SCHEDULER_REPORTS": self.folder.file(REPORTS),
-            "PWD": self.folder.file(OUTPUT),
-        }
-        os.dup2(self.pipe_end, 1)
-        os.dup2(self.pipe_end, 2)
-        if os.read(go, 1) != b"!":
-            os._exit(127)  # the supervisor ended before everybody could find this process
-        os.execve(self.spec["argv"][0], self.spec["argv"], environment)
-
-    def _take_credentials(self) -> None:
-        """Become the task's user, if it has one of its own; in any case no capability of the poller is handed on."""
-        self.libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-        if user := self.spec.get("user"):
-            os.setgroups(user["groups"])
-            os.setgid(user["gid"])
-            os.setuid(user["uid"])
 
     # Watch
 
@@ -259,6 +212,11 @@ class Supervision:
             except OSError:
                 pass
         os.close(self.log)
+
+
+def become_subreaper() -> None:
+    """Make this process the parent of every process below it that loses its own (prctl(2))."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def end_strays(folder: RunFolder, spec: dict[str, Any]) -> int:

@@ -60,6 +60,8 @@ class World:
 
     folder: Path
     owner: User
+    start_kind: str = "cold"
+    """Whether programs are started "cold", or forked "warm"."""
     pollers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     daemons: list[PollerDaemon] = field(default_factory=list)
 
@@ -70,7 +72,8 @@ class World:
     def task(self, source: str, *, name: str = "program", **fields: Any) -> Task:
         """A task of a program with this source; a plain one unless said otherwise, since it starts faster."""
         (self.programs / f"{name}.py").write_text(textwrap.dedent(source))
-        defaults = {"owner": self.owner, "environment": Task.Environment.PLAIN, "grace_seconds": 1}
+        kind = Task.Environment.DJANGO if self.start_kind == "warm" else Task.Environment.PLAIN
+        defaults = {"owner": self.owner, "environment": kind, "grace_seconds": 1}
         return Task.objects.create(
             name=name, program_root="programs", program_path=f"{name}.py", **{**defaults, **fields}
         )
@@ -80,12 +83,17 @@ class World:
 
     def poller(self) -> PollerDaemon:
         """A poller in this process, to be ticked by the test; the previous one is as good as killed."""
-        self.daemons.append(PollerDaemon(LocalExecutor()))
+        executor = LocalExecutor()
+        self.daemons.append(PollerDaemon(executor))
+        if self.start_kind == "warm":
+            wait_until(lambda: executor.prepare() or executor.warm.pid, "the warm process is ready")
         return self.daemons[-1]
 
     def poller_process(self) -> subprocess.Popen[bytes]:
         process = subprocess.Popen([sys.executable, str(PROJECT / "manage.py"), "poller"], cwd=self.folder)
         self.pollers.append(process)
+        if self.start_kind == "warm":
+            wait_until(lambda: parked_below(process.pid), "a run can be forked from the poller's warm process")
         return process
 
     def until(self, condition: Callable[[], Any], what: str, *, poller: PollerDaemon | None = None) -> Any:
@@ -121,9 +129,12 @@ class World:
             process.wait()
         for daemon in self.daemons:
             assert isinstance(daemon.executor, LocalExecutor)
-            for process in [*daemon.executor._launches.values(), *daemon.archiver._builders.values()]:
-                process.wait()
+            for launch in daemon.executor._launches.values():
+                launch.wait()
+            for builder in daemon.archiver._builders.values():
+                builder.wait()
             daemon.executor.take_failures()
+            daemon.executor.close()
         for run in Run.objects.all():
             run_folder = outputs.run_folder(run.uuid)
             for name in (protocol.STARTED, protocol.TASK):
@@ -144,6 +155,12 @@ def is_alive(pid: int) -> bool:
     return process is not None and not process.is_zombie
 
 
+def parked_below(pid: int) -> list[int]:
+    """The processes below a poller that wait, forked from its warm process, for a run to start."""
+    names = {child.pid: Path(f"/proc/{child.pid}/comm") for child in processes.descendants(pid)}
+    return [pid for pid, path in names.items() if path.exists() and path.read_text() == "parked\n"]
+
+
 def supervisor_pid(run: Run) -> int:
     started = outputs.run_folder(run.uuid).read(protocol.STARTED)
     assert started is not None
@@ -151,7 +168,15 @@ def supervisor_pid(run: Run) -> int:
 
 
 @pytest.fixture
-def world(transactional_db: None, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def start_kind() -> str:
+    """How programs are started; a module that tries both has a fixture of this name with the two as parameters."""
+    return "cold"
+
+
+@pytest.fixture
+def world(
+    transactional_db: None, settings: Any, monkeypatch: pytest.MonkeyPatch, start_kind: str
+) -> Iterator[World]:
     folder = Path(tempfile.mkdtemp(prefix="scheduler-world-"))
     folder.chmod(0o711)  # other Unix users pass through it, as they do through a server's folders
     root, programs = folder / "scheduler", folder / "programs"
@@ -172,7 +197,7 @@ def world(transactional_db: None, settings: Any, monkeypatch: pytest.MonkeyPatch
     }.items():
         monkeypatch.setenv(name, value)
     owner = get_user_model().objects.create_user("olivia", is_staff=True)
-    here = World(folder, owner)
+    here = World(folder, owner, start_kind)
     yield here
     here.end()
     shutil.rmtree(folder)

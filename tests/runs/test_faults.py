@@ -20,6 +20,11 @@ from .conftest import fresh, is_alive, supervisor_pid, wait_until
 if TYPE_CHECKING:
     from .conftest import World
 
+
+@pytest.fixture(params=["cold", "warm"])
+def start_kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
 # Appends its run to a file, so that starts are counted; then works until it is told to end.
 WORK = """
     import os, sys, time

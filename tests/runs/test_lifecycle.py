@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from .conftest import World
 
 
+@pytest.fixture(params=["cold", "warm"])
+def start_kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 def test_a_program_that_ends_well_is_completed_and_its_log_is_kept(world: World) -> None:
     run = world.run("import sys; print('to stdout'); print('to stderr', file=sys.stderr)")
     assert (run.status, run.reason, run.exit_code) == (Status.COMPLETED, Reason.EXIT_CODE, 0)

@@ -17,7 +17,7 @@ import pytest
 from django.utils import timezone
 
 from scheduler import outputs
-from scheduler.executors.local import SUPERVISOR
+from scheduler.executors.launches import SUPERVISOR
 from scheduler.models import RunEvent
 from scheduler.states import Reason, Status
 from scheduler.supervisor import folder as protocol

@@ -1,0 +1,283 @@
+"""The warm process: Django is loaded once, and each run is forked from it, so that a start costs milliseconds.
+
+The poller starts it with exactly the environment of a ``django`` task, and hands it jobs over a socket: the path of a
+run folder, and with it a pipe for the answer. Whoever takes a job is a supervisor that was forked for this one run, its
+program's process being forked already; a few of them are kept parked. The warm process itself touches no run.
+
+It ends by itself as soon as the code that it has loaded has changed, and when its poller is gone.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gc
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from scheduler.executors.main_program import hides_a_module, run_as_main
+from scheduler.supervisor import launch
+from scheduler.supervisor.folder import RunFolder
+from scheduler.supervisor.program import Program, fork_program
+from scheduler.supervisor.supervise import become_subreaper
+
+LOOK_EVERY_MILLISECONDS = 1000
+JOB_BYTES = 4096
+PID = struct.Struct("i")
+STANDARD = {0, 1, 2}
+
+
+class StaysCold(Exception):  # noqa: N818  (an outcome, not an error)
+    """No run can be forked from this process; the text says why."""
+
+
+def main(jobs: int, status: int, parked: int) -> NoReturn:
+    """Load Django, say "ready" (or why not) on ``status``, and fork runs until the code changes or the poller ends."""
+    # ``python -c`` puts the current folder first; a program's own folder takes this place in its process.
+    sys.path.pop(0)
+    try:
+        _set_up()
+        _refuse_what_is_left(given={jobs, status})
+    except BaseException as why:
+        text = str(why) if isinstance(why, StaysCold) else f"{type(why).__name__}: {why}"
+        os.write(status, text.encode(errors="replace")[:JOB_BYTES])
+        os._exit(1)
+    code = LoadedCode()
+    kept = _open_descriptors() - {jobs, status}
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # a supervisor that has ended leaves no zombie
+    gc.collect()
+    gc.freeze()
+    os.write(status, b"ready")
+    _Forks(socket.socket(fileno=jobs), status, parked, frozenset(kept)).keep(code)
+    os._exit(0)
+
+
+def _set_up() -> None:
+    import django
+
+    django.setup()
+    import django.db.models.sql.compiler
+    from django.db import connections
+
+    import scheduler.task  # noqa: F401  (what most programs import)
+
+    for connection in connections.all():
+        connection.close()  # start-up code may have asked something
+
+
+def _refuse_what_is_left(given: set[int]) -> None:
+    """Raise StaysCold when start-up code left something that two processes cannot share."""
+    if codecs.lookup(sys.getfilesystemencoding()).name != "utf-8":
+        raise StaysCold("The file names of this locale are not UTF-8.")
+    if "gevent.monkey" in sys.modules or "eventlet.patcher" in sys.modules:
+        raise StaysCold("The site's start-up code has loaded gevent or eventlet.")
+    threads = len(os.listdir("/proc/self/task"))
+    if threads > 1:
+        names = ", ".join(sorted(thread.name for thread in threading.enumerate()[1:])) or "of a library"
+        raise StaysCold(f"The site's start-up code has left {threads - 1} thread(s) running: {names}.")
+    for descriptor in _open_descriptors() - given - STANDARD:
+        with suppress(OSError):
+            kind = os.readlink(f"/proc/self/fd/{descriptor}")
+            if kind.startswith(("socket:", "anon_inode:")):
+                raise StaysCold(f"The site's start-up code has left a connection open ({kind}).")
+
+
+def _open_descriptors() -> set[int]:
+    found = {int(name) for name in os.listdir("/proc/self/fd")}
+    return {descriptor for descriptor in found if os.path.lexists(f"/proc/self/fd/{descriptor}")}
+
+
+# What is loaded
+
+
+class LoadedCode:
+    """What this process has loaded, and whether it is still the same on disk.
+
+    A deploy may replace files in place, switch a symbolic link on the way to them, or change what is installed.
+    """
+
+    def __init__(self) -> None:
+        self._files = {path: _identity(path) for path in _loaded_files()}
+        self._places = {path: os.path.realpath(path) for path in [*sys.path, sys.prefix, sys.executable] if path}
+        self._folders = {path: self._packages(path) for path in sys.path if path}
+
+    def has_changed(self) -> bool:
+        """Look at all of it once more: about two microseconds a file."""
+        return (
+            any(_identity(path) != seen for path, seen in self._files.items())
+            or any(os.path.realpath(path) != seen for path, seen in self._places.items())
+            or any(self._packages(path, *seen) != seen for path, seen in self._folders.items())
+        )
+
+    @staticmethod
+    def _packages(path: str, changed: int = -1, names: frozenset[str] = frozenset()) -> tuple[int, frozenset[str]]:
+        """When a folder was changed, and which distributions are installed in it."""
+        try:
+            now = os.stat(path).st_mtime_ns
+            if now == changed:
+                return changed, names
+            found = frozenset(name for name in os.listdir(path) if name.endswith((".dist-info", ".egg-info")))
+        except OSError:
+            return -1, frozenset()
+        # A folder in which other files come and go (a database's) is the same as long as its packages are.
+        return (changed if found == names else now), found
+
+
+def _loaded_files() -> set[str]:
+    files = {os.path.join(sys.prefix, "pyvenv.cfg")}
+    for module in list(sys.modules.values()):
+        path = getattr(module, "__file__", None)
+        if isinstance(path, str) and os.path.isabs(path):
+            files.add(path)
+    return files
+
+
+def _identity(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+# Forking
+
+
+@dataclass(slots=True)
+class _Forks:
+    """Keeps so many supervisors parked; with none, one is forked when a job waits."""
+
+    jobs: socket.socket
+    status: int
+    parked: int
+    kept: frozenset[int]
+    """The descriptors that start-up code has opened: a program has them too."""
+    _taken: int = -1
+    _taken_end: int = -1
+    _waiting: set[int] = field(default_factory=set)
+
+    def keep(self, code: LoadedCode) -> None:
+        """Fork until the code changes or the poller closes the socket."""
+        self._taken, self._taken_end = os.pipe()
+        poll = select.poll()
+        poll.register(self._taken, select.POLLIN)
+        # A parked supervisor takes its job from the socket itself; that it was closed is reported in any case.
+        poll.register(self.jobs, 0 if self.parked else select.POLLIN)
+        while True:
+            while len(self._waiting) < self.parked:
+                self._fork()
+            happened = dict(poll.poll(LOOK_EVERY_MILLISECONDS))
+            if happened.get(self.jobs.fileno(), 0) & (select.POLLHUP | select.POLLERR):
+                return
+            if self._taken in happened:
+                self._waiting.discard(*PID.unpack(os.read(self._taken, PID.size)))
+            elif happened:
+                if not self._waiting:
+                    self._fork()
+                # Until it has taken the job, the socket goes on saying that one waits.
+                select.select([self._taken], [], [], LOOK_EVERY_MILLISECONDS / 1000)
+                self._forget_ended()
+            else:
+                self._forget_ended()
+                if code.has_changed():
+                    return
+
+    def _forget_ended(self) -> None:
+        """A supervisor may be killed before it has taken a job; SIGCHLD being ignored, nothing of it is left."""
+        for pid in list(self._waiting):
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                self._waiting.discard(pid)
+
+    def _fork(self) -> None:
+        pid = os.fork()
+        if pid:
+            self._waiting.add(pid)
+            return
+        try:
+            self._be_supervisor()
+        finally:
+            os._exit(1)
+
+    def _be_supervisor(self) -> None:
+        """Fork the program's process, wait for a job, and do it."""
+        os.setsid()
+        os.close(self.status)
+        os.close(self._taken)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        call_this_process("parked")
+        become_subreaper()
+        program = fork_program(execute=self._execute, prepare=_connect)
+        job, descriptors, _flags, _address = socket.recv_fds(self.jobs, JOB_BYTES, 1)
+        if not job:
+            return  # the poller has let go of it: the code has changed, or the poller has ended
+        os.write(self._taken_end, PID.pack(os.getpid()))
+        call_this_process("supervisor")
+        if _has_ended(program):
+            program = fork_program(execute=self._execute)  # killed while it was parked: no fault of the run
+        os.close(self._taken_end)
+        self.jobs.close()
+        launch.become_supervisor(RunFolder(os.fsdecode(job)), descriptors[0], program)
+
+    def _execute(self, argv: list[str], variables: dict[str, str]) -> None:
+        os.environ.update(variables)
+        if hides_a_module(argv[1]):
+            os.execv(argv[0], argv)  # noqa: S606  (it would get the site's module: a new interpreter finds its own)
+        connection = _connection()
+        _close_all_but(STANDARD | self.kept | ({connection} if connection is not None else set()))
+        # By this one a process of the run is found that was forked and has closed nothing; exec closes it.
+        os.open(".", os.O_PATH | os.O_CLOEXEC)
+        call_this_process(os.path.basename(argv[1]))
+        run_as_main(argv)
+
+
+def call_this_process(name: str) -> None:
+    """Give this process the name that ps and top show."""
+    with suppress(OSError), open("/proc/self/comm", "wb") as file:
+        file.write(os.fsencode(name)[:15])
+
+
+def _has_ended(program: Program) -> bool:
+    return os.waitid(os.P_PID, program.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _close_all_but(kept: set[int] | frozenset[int]) -> None:
+    first = 0
+    for descriptor in sorted(kept):
+        os.closerange(first, descriptor)
+        first = descriptor + 1
+    os.closerange(first, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+
+
+def _connect() -> None:
+    """Connect to the database beforehand where that takes long; a program finds it as if it had done so itself."""
+    from django.db import connection
+
+    if connection.vendor == "postgresql" and not connection.settings_dict["OPTIONS"].get("pool"):
+        with suppress(Exception):  # the program will meet it too, and its log will say so
+            connection.ensure_connection()
+
+
+def _connection() -> int | None:
+    """The descriptor of the connection that was made beforehand, unless the server has closed it meanwhile."""
+    from django.db import connection
+
+    if connection.connection is None:
+        return None
+    descriptor: int = connection.connection.fileno()
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    if not poll.poll(0):
+        return descriptor
+    with suppress(Exception):
+        connection.close()
+    return None
