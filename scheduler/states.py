@@ -43,10 +43,20 @@ class Reason(TextChoices):
     # A person asked for it.
     OVERLAP = "overlap", _("overlap")
     # The task's previous run was not over when the slot came due.
+    REPLACED = "replaced", _("replaced")
+    # Stopped while it ran, because the next slot came due and the task's policy is to stop the old run.
     CATCH_UP = "catch_up", _("catch-up")
     # Slots that passed while no poller was up; a later one stands for them.
+    MISSED = "missed", _("missed")
+    # The slot passed while no poller was up, and its schedule does not catch up.
+    TOO_LATE = "too_late", _("too late")
+    # The slot was decided later than its schedule allows.
+    BLOCKED = "blocked", _("blocked")
+    # The slot lies in the blackout calendar of its schedule.
+    BAD_RULE = "bad_rule", _("bad rule")
+    # The schedule's rule could not be computed; the schedule was disabled.
     PAUSED = "paused", _("paused")
-    # The task was disabled when the slot came due.
+    # The scheduler, the task or the schedule was paused, or the task disabled, when the slot came due.
     SCHEDULE_GONE = "schedule_gone", _("schedule deleted")
     # The schedule was deleted before the slot came due.
 

@@ -955,7 +955,7 @@ def test_saving_a_schedule_plans_it_and_disabling_takes_it_out_of_the_queue(worl
     add_schedule(world)
     schedule = newest_schedule()
     assert schedule.next_run is not None
-    assert not schedule.stale
+    assert schedule.stale_at is None
     client = world.client("owner")
     off = schedule_data(world.recurrence)
     del off["enabled"]
@@ -1064,7 +1064,7 @@ def test_a_recurrence_that_only_ones_own_tasks_use_is_changed(world: World) -> N
     world.recurrence.refresh_from_db()
     assert world.recurrence.every == 2
     world.schedule.refresh_from_db()
-    assert world.schedule.stale
+    assert world.schedule.stale_at is not None
     # In use: it can only be deleted when no schedule is left.
     answer = client.post(url(Recurrence, "delete", world.recurrence.pk), {"post": "yes"})
     assert "Backup: Nightly" in text_of(answer)

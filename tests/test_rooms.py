@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "checks": {"conf"},
     "logs": {"sendfile"},
     # The rows and the rule about them
-    "models": {"states", "recurrences", "conf", "programs", "wakeup"},
+    "models": {"calendars", "delays", "states", "recurrences", "conf", "programs", "wakeup"},
     "access": {"models"},
     "audit": {"client_address", "models"},
     # Files, processes, decisions

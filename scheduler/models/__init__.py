@@ -1,7 +1,11 @@
 """The rows of the scheduler, with their verbs and the words for sets of them."""
 
+from .alarm import Alarm
 from .audit import AuditEntry
+from .calendar import Calendar
+from .follow_up import FollowUp
 from .outputfile import Archive, OutputFile
+from .pause import SchedulerState
 from .permissions import TaskGroupObjectPermission, TaskUserObjectPermission
 from .poller import Poller
 from .recurrence import Recurrence
@@ -10,8 +14,11 @@ from .schedule import Schedule
 from .task import Task
 
 __all__ = [
+    "Alarm",
     "Archive",
     "AuditEntry",
+    "Calendar",
+    "FollowUp",
     "OutputFile",
     "Poller",
     "ProcessSample",
@@ -19,6 +26,7 @@ __all__ = [
     "Run",
     "RunEvent",
     "Schedule",
+    "SchedulerState",
     "StoreRemoval",
     "Task",
     "TaskGroupObjectPermission",

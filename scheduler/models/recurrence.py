@@ -6,6 +6,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models, transaction
 from django.db.models import Q
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from scheduler import recurrences
@@ -74,7 +75,8 @@ class Recurrence(models.Model):
             before = Recurrence.objects.filter(pk=self.pk).first() if self.pk else None
             super().save(*args, **kwargs)
             if before is not None and before.rule_fields() != self.rule_fields():
-                self.schedules.update(stale=True)
+                # An edit that no poller has seen yet counts from the first on: no slot since then is left out.
+                self.schedules.filter(stale_at=None).update(stale_at=timezone.now())
 
     def rule_fields(self) -> tuple[str, int | None, str, str]:
         return (self.kind, self.every, self.unit, self.cron)

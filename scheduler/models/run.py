@@ -8,8 +8,9 @@ from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.db import models, transaction
-from django.db.models import Exists, OuterRef, ProtectedError, Q
+from django.db.models import Count, Exists, IntegerField, OuterRef, ProtectedError, Q, Subquery
 from django.db.models.deletion import CASCADE
+from django.db.models.functions import Coalesce
 from django.dispatch import receiver
 from django.urls import reverse
 from django.utils import formats, timezone
@@ -19,6 +20,7 @@ from django.utils.translation import gettext_lazy as _
 from scheduler.states import FINISHED, SOURCES, UNFINISHED, Reason, Status
 from scheduler.wakeup import wake_on_commit
 
+from .pause import SchedulerState
 from .schedule import Schedule
 from .task import Task, validate_arguments
 
@@ -65,9 +67,17 @@ class RunQuerySet(models.QuerySet["Run"]):
         return self.filter(status=Status.QUEUED, ready_at__isnull=False, due_at__lte=now).order_by("due_at", "id")
 
     def startable(self, now: datetime) -> Self:
-        """Ready runs whose task is enabled and is not being processed."""
+        """Ready runs of tasks that are enabled and not paused, and that have a place for one more; none in a pause."""
         same_task = Run.objects.processing().filter(task=OuterRef("task"))
-        return self.ready(now).filter(~Exists(same_task), task__enabled=True)
+        counted = same_task.order_by().values("task").annotate(count=Count("pk")).values("count")
+        under_way = Coalesce(Subquery(counted, output_field=IntegerField()), 0)
+        has_place = ~Exists(same_task) | (Q(task__max_runs__gt=1) & Q(task__max_runs__gt=under_way))
+        pause = SchedulerState.objects.filter(paused_at__isnull=False)
+        return self.ready(now).filter(has_place, ~Exists(pause), task__enabled=True, task__paused_at=None)
+
+    def overdue(self, before: datetime) -> Self:
+        """Those that were due at an instant that is some time ago, and still stand in the queue."""
+        return self.queued().filter(due_at__lte=before).order_by("due_at", "id")
 
     # The only writer of a status
 
@@ -90,6 +100,8 @@ class Run(models.Model):
         SCHEDULE = "schedule", _("schedule")
         MANUAL = "manual", _("started by a user")
         AGAIN = "again", _("run again")
+        RETRY = "retry", _("retry")
+        FOLLOW_UP = "follow_up", _("follow-up")
 
     uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
     task = models.ForeignKey(Task, verbose_name=_("task"), on_delete=cascade_unless_processing, related_name="runs")
@@ -114,6 +126,7 @@ class Run(models.Model):
         related_name="+",
     )
     requested_by_name = models.CharField(max_length=150, blank=True)  # kept when the account goes
+    attempt = models.PositiveSmallIntegerField(_("attempt"), default=1)  # 2 is the first retry
     arguments = models.JSONField(_("arguments"), default=list, blank=True, validators=[validate_arguments])
     program = models.CharField(_("program"), max_length=600, blank=True)  # as it was when it was started
 
@@ -200,14 +213,16 @@ class Run(models.Model):
         return Run.objects.transition(self.pk, to=Status.CANCELLED, reason=Reason.SCHEDULE_GONE, finished_at=now)
 
     def claim(self, *, host: UUID, host_name: str, now: datetime) -> bool:
-        """Take this run for a host, if its task is enabled and has no other run in progress; False otherwise.
+        """Take this run for a host, if nothing is paused and its task has a place for it; False otherwise.
 
         The task's row is locked first: counting and claiming without it lets two pollers exceed a limit.
         """
         token = secrets.token_hex(16)
         with transaction.atomic():
             task = Task.objects.select_for_update(no_key=True).get(pk=self.task_id)
-            if not task.enabled or task.runs.processing().exists():
+            if not task.enabled or task.is_paused or SchedulerState.paused() is not None:
+                return False
+            if task.runs.processing().count() >= task.max_runs:
                 return False
             claimed = Run.objects.transition(
                 self.pk,
@@ -256,6 +271,21 @@ class Run(models.Model):
                 wake_on_commit()
             return bool(asked)
 
+    def replace(self, now: datetime) -> bool:
+        """Ask for the end of this run, in progress, because the next one of its task takes its place."""
+        asked = bool(
+            Run.objects.processing().filter(pk=self.pk, cancel_requested_at=None).update(cancel_requested_at=now)
+        )
+        if asked:
+            self.record(RunEvent.What.STOP_REQUESTED, now=now)
+            wake_on_commit()
+        return asked
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether the scheduler itself asked for its end; the name of a person outlives the account."""
+        return self.cancel_requested_at is not None and not self.cancel_requested_by_name
+
     # What it looks like to people
 
     @property
@@ -295,10 +325,16 @@ class Run(models.Model):
             return gettext("Starts at %(time)s.") % {"time": _local(self.due_at)}
         if not self.task.enabled:
             return gettext("Waits until the task is enabled.")
+        if self.task.is_paused:
+            return gettext("Waits until the task is resumed.")
+        if SchedulerState.paused() is not None:
+            return gettext("Waits until the scheduler is resumed.")
         return gettext("Waits for a free place.")
 
     def _sentence_processing(self) -> str:
         values = {"host": self.host_name, "pid": self.pid, "time": _local(self.started_at or self.claimed_at)}
+        if self.is_replaced:
+            return gettext("Is being stopped: the next run of its task takes its place.")
         if self.cancel_requested_at is not None:
             values["user"] = self.cancel_requested_by_name
             return gettext("Is being stopped, as %(user)s asked.") % values
@@ -345,6 +381,18 @@ class Run(models.Model):
                 ) % {**values, "count": self.slot_count}
             case Reason.CATCH_UP:
                 return gettext("Not run: no poller was up at the time; a later slot stands for it.")
+            case Reason.REPLACED:
+                return gettext("Stopped: the next run of its task took its place.")
+            case Reason.MISSED:
+                return gettext("Not run: no poller was up at the time, and its schedule does not catch up.")
+            case Reason.TOO_LATE:
+                return gettext("Not run: it was too late for it when a poller came to it.")
+            case Reason.BLOCKED:
+                return gettext("Not run: blocked by the calendar “%(detail)s”.") % values
+            case Reason.BAD_RULE:
+                return gettext("Not run: its schedule was disabled. %(detail)s") % values
+            case Reason.PAUSED if self.detail:
+                return gettext("Not run: paused by %(detail)s") % values
             case Reason.PAUSED:
                 return gettext("Not run: the task was disabled.")
             case Reason.SCHEDULE_GONE:
@@ -369,6 +417,7 @@ class RunEvent(models.Model):
 
     class What(models.TextChoices):
         QUEUED = "queued", _("queued")
+        DECIDED = "decided", _("decided")
         CLAIMED = "claimed", _("claimed by a poller")
         STARTED = "started", _("program started")
         MESSAGE = "message", _("message")
@@ -378,6 +427,9 @@ class RunEvent(models.Model):
         PROCESSES_ENDED = "processes_ended", _("left-over processes ended")
         LAUNCHED_AGAIN = "launched_again", _("launched again")
         RECOVERED = "recovered", _("recovered from its run folder")
+        RETRY_QUEUED = "retry_queued", _("retry queued")
+        SCHEDULE_PAUSED = "schedule_paused", _("schedule paused")
+        FOLLOW_UP_LEFT_OUT = "follow_up_left_out", _("follow-up left out, its task is disabled")
         REPORTS_DROPPED = "reports_dropped", _("reports dropped")
 
     run = models.ForeignKey(Run, verbose_name=_("run"), on_delete=models.CASCADE, related_name="events")

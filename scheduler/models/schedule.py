@@ -5,33 +5,24 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from scheduler import recurrences
+from scheduler import calendars, delays, recurrences
 from scheduler.states import Reason, Status
 
+from . import slots
+from .calendar import Calendar, default_time_zone, validate_time_zone
+from .pause import Pausable
 from .recurrence import Recurrence
 from .task import Task, validate_arguments
 
 if TYPE_CHECKING:
     from .run import Run
-
-
-def default_time_zone() -> str:
-    return timezone.get_default_timezone_name()
-
-
-def validate_time_zone(value: str) -> None:
-    try:
-        zoneinfo.ZoneInfo(value)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ValidationError(
-            _("There is no time zone “%(zone)s”. Use a name such as Europe/Amsterdam or UTC."), params={"zone": value}
-        ) from error
 
 
 class ScheduleQuerySet(models.QuerySet["Schedule"]):
@@ -41,7 +32,7 @@ class ScheduleQuerySet(models.QuerySet["Schedule"]):
 
     def stale(self) -> Self:
         """Those whose rule has changed since their next run was computed."""
-        return self.filter(stale=True)
+        return self.filter(stale_at__isnull=False)
 
     def locked(self, pk: int) -> Schedule | None:
         """One as it is now, kept from other pollers and editors until the transaction's end; None when it is gone.
@@ -65,16 +56,20 @@ class ScheduleQuerySet(models.QuerySet["Schedule"]):
     delete.queryset_only = True  # type: ignore[attr-defined]
 
 
-TICK = timedelta(microseconds=1)
 # What decides when a schedule has its slots
-RULE_FIELDS = frozenset({"task", "recurrence", "anchor", "time_zone", "ends_at", "enabled"})
+RULE_FIELDS = frozenset({"task", "recurrence", "anchor", "time_zone", "ends_at", "enabled", "jitter_seconds"})
 
 
-class Schedule(models.Model):
+class Schedule(Pausable):
     """One task on one recurrence, from an anchor on, in a time zone.
 
     While it is enabled and not over, exactly one of its slots stands in the queue as an undecided run: ``next_run``.
     """
+
+    class CatchUp(models.TextChoices):
+        ONCE = "once", _("run once for all of them")
+        ALL = "all", _("run each of them")
+        SKIP = "skip", _("run none of them")
 
     task = models.ForeignKey(Task, verbose_name=_("task"), on_delete=models.CASCADE, related_name="schedules")
     recurrence = models.ForeignKey(
@@ -95,10 +90,47 @@ class Schedule(models.Model):
         validators=[validate_arguments],
         help_text=_("Empty: the task's own arguments."),
     )
+    catch_up = models.CharField(
+        _("missed slots"),
+        max_length=10,
+        choices=CatchUp,
+        default=CatchUp.ONCE,
+        help_text=_("What to do about slots that passed while no poller was up."),
+    )
+    catch_up_limit = models.PositiveSmallIntegerField(
+        _("of them at most"),
+        default=10,
+        validators=[MinValueValidator(1), MaxValueValidator(500)],
+        help_text=_("For “run each of them”: so many of the latest."),
+    )
+    max_lateness_seconds = models.PositiveIntegerField(
+        _("too late after (seconds)"),
+        null=True,
+        blank=True,
+        help_text=_("A slot that cannot be decided within this time is not run; empty: better late than never."),
+    )
+    jitter_seconds = models.PositiveIntegerField(
+        _("spread (seconds)"),
+        default=0,
+        validators=[MaxValueValidator(24 * 3600)],
+        help_text=_("Each run starts up to so many seconds after its slot, so that not all start at once."),
+    )
+    calendar = models.ForeignKey(
+        Calendar,
+        verbose_name=_("blackout calendar"),
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="schedules",
+        help_text=_("A slot within its dates and times is skipped."),
+    )
     enabled = models.BooleanField(_("enabled"), default=True)
     ended = models.BooleanField(_("over"), default=False, editable=False)
     problem = models.TextField(_("problem"), blank=True, editable=False)
-    stale = models.BooleanField(default=False, editable=False)
+    # When the rule was changed, until the queue is in line with it again; the first time, if it was changed twice
+    stale_at = models.DateTimeField(null=True, editable=False)
+    # Since when the rule counts as it is now: slots before then are none of its own
+    rule_since = models.DateTimeField(null=True, editable=False)
     next_run = models.OneToOneField(
         "Run", verbose_name=_("next run"), null=True, editable=False, on_delete=models.SET_NULL, related_name="+"
     )
@@ -114,7 +146,7 @@ class Schedule(models.Model):
             models.Index(
                 fields=["id"], condition=Q(enabled=True, ended=False, next_run=None), name="scheduler_schedule_broken"
             ),
-            models.Index(fields=["id"], condition=Q(stale=True), name="scheduler_schedule_stale"),
+            models.Index(fields=["id"], condition=Q(stale_at__isnull=False), name="scheduler_schedule_edited"),
         ]
 
     def __str__(self) -> str:
@@ -127,8 +159,9 @@ class Schedule(models.Model):
             # What people fill in: a form that was open for a while must not undo what pollers did meanwhile.
             fields = {field.name for field in self._meta.concrete_fields if field.editable and not field.primary_key}
         if fields is None or not RULE_FIELDS.isdisjoint(fields):
-            self.stale = True
-            fields = None if fields is None else {*fields, "stale"}
+            unseen = Schedule.objects.filter(pk=self.pk).values_list("stale_at", flat=True).first() if self.pk else None
+            self.stale_at = unseen or timezone.now()
+            fields = None if fields is None else {*fields, "stale_at"}
         kwargs["update_fields"] = fields
         super().save(*args, **kwargs)
 
@@ -187,15 +220,15 @@ class Schedule(models.Model):
         self._take_over(current)
 
     def mend(self, now: datetime) -> None:
-        """Put the first slot after ``now`` that has no row into the queue, if none is there though one should be.
+        """Put the first slot after the schedule's last row into the queue, if none is there though one should be.
 
-        Only a row deleted by hand breaks the chain. Slots before ``now`` are not made up for: their rows may be what
-        was deleted, and they would run a second time.
+        Only a row deleted by hand breaks the chain. Where no row is left, the first slot after ``now`` is next: the
+        rows of slots before may be what was deleted, and they would run a second time.
         """
         with transaction.atomic():
             current = Schedule.objects.locked(self.pk)
             if current is not None and current.enabled and not current.ended and current.next_run_id is None:
-                current._move(now)
+                current._move(now, after=current._end_of_rows(now))
         self._take_over(current)
 
     def insert_next(self, *, after: datetime, now: datetime) -> None:
@@ -204,24 +237,22 @@ class Schedule(models.Model):
         Call it on a locked row, in the transaction that took the head out of the queue.
         """
         if not self.enabled:
-            self._set(next_run=None, stale=False)
+            self._set(next_run=None, stale_at=None)
             return
         try:
             # ``after`` is a slot of the old rule when the rule has changed since.
-            slot = self._free_slot(now if self.stale else after)
+            slot = self._free_slot(after if self.stale_at is None else min(self.stale_at, now))
         except recurrences.InvalidRule as error:
-            self._set(enabled=False, problem=str(error), next_run=None, stale=False)
+            self._disable(str(error), now)
             return
-        if slot is None:
-            self._set(ended=True, problem="", next_run=None, stale=False)
-            return
-        run = self._queue(slot, now)
-        self._set(ended=False, problem="", next_run=run, stale=False)
+        changed = {} if self.stale_at is None else {"stale_at": None, "rule_since": min(self.stale_at, now)}
+        run = None if slot is None else self.queue(slot, now)
+        self._set(ended=run is None, problem="", next_run=run, **changed)
 
     def decide(self, run: Run, now: datetime) -> bool:
         """Decide a slot that is due: run it, or skip it with a reason; and put the next slot into the queue.
 
-        Slots that passed since then, while no poller was up, become one skipped row; the latest of them is run.
+        Slots that passed since then, while no poller was up, are decided with it, by the schedule's policies.
         Returns False when somebody else has decided it meanwhile.
         """
         from .run import Run
@@ -235,80 +266,70 @@ class Schedule(models.Model):
             head = Run.objects.due(now).filter(pk=run.pk, schedule=current).first()
             if head is None or head.slot_at is None:
                 return False
-            if current.stale or not current.enabled or current.next_run_id != head.pk:
+            if current.stale_at is not None or not current.enabled or current.next_run_id != head.pk:
                 current._move(now)
                 if current.next_run_id != head.pk:
                     return True
             try:
-                current._decide(head, head.slot_at, now)
+                slots.decide(current, head, head.slot_at, now)
             except recurrences.InvalidRule as error:
-                head.delete()
-                current._set(enabled=False, problem=str(error), next_run=None, stale=False)
+                current._disable(str(error), now, head)
             return True
 
     # How the verbs do it; all on a locked row
 
-    def _move(self, now: datetime) -> None:
-        """Empty the place at the head of the chain, and fill it again by the rule as it is now."""
-        from .run import Run
+    def _move(self, now: datetime, *, after: datetime | None = None) -> None:
+        """Empty the place at the head of the chain, and fill it again by the rule as it is now.
 
-        undecided = Run.objects.undecided().filter(schedule=self)
-        due = undecided.filter(slot_at__lte=now).order_by("slot_at").first()
-        if due is not None and due.slot_at is not None:
-            if self._has_slot(due.slot_at):
-                undecided.exclude(pk=due.pk).delete()
-                self._set(ended=False, problem="", next_run=due, stale=False)
-                return
-            Run.objects.transition(due.pk, to=Status.SKIPPED, reason=Reason.CATCH_UP, finished_at=now)
-        undecided.delete()
-        self.insert_next(after=now, now=now)
-
-    def _decide(self, head: Run, slot: datetime, now: datetime) -> None:
-        latest = self._last_slot(now)
-        if latest is None or latest <= slot:
-            latest = slot
-        # Slots in between may have rows of their own: those that were cancelled before the rule was changed.
-        taken = self.runs.filter(slot_at__gt=slot, slot_at__lte=latest).order_by("slot_at").first()
-        if taken is not None and taken.slot_at is not None:
-            latest = max(slot, self._last_slot(taken.slot_at - TICK) or slot)
-            following = self._free_slot(latest)
-            if following is not None and following <= now:
-                self._skip_gap(head, slot, latest + TICK, now)
-                self.insert_next(after=latest, now=now)
-                return
-        if latest > slot:
-            self._skip_gap(head, slot, latest, now)
-            head = self._queue(latest, now)
-        self._settle(head, now)
-        self.insert_next(after=latest, now=now)
-
-    def _skip_gap(self, run: Run, first: datetime, before: datetime, now: datetime) -> None:
-        """Make ``run`` the skipped row of all slots from ``first`` to before ``before``, which stands for them."""
-        from .run import Run
-
-        count, last = recurrences.count_slots(
-            self.recurrence.rule(), anchor=self.anchor, zone=self.zone, first=first, before=before
-        )
-        Run.objects.transition(
-            run.pk, to=Status.SKIPPED, reason=Reason.CATCH_UP, finished_at=now, slot_until=last, slot_count=count
-        )
-
-    def _settle(self, run: Run, now: datetime) -> None:
-        """Eligible or skipped: the decision about one due slot.
-
-        A run that is ready and waits for its place counts as the task's previous one: it will be under way.
+        The rule counts from the edit on, not from when it is seen: slots in between get their rows, too.
         """
+        from .run import Run, RunEvent
+
+        since = now if self.stale_at is None else min(self.stale_at, now)
+        undecided = Run.objects.undecided().filter(schedule=self)
+        due = undecided.filter(slot_at__lte=since).order_by("slot_at").first()
+        if due is not None and due.slot_at is not None:
+            try:
+                kept = self.enabled and self.last_slot(due.slot_at) == due.slot_at
+            except recurrences.InvalidRule as error:
+                self._disable(str(error), now, due)
+                undecided.delete()
+                return
+            if kept:
+                undecided.exclude(pk=due.pk).delete()
+                self._set(ended=False, problem="", next_run=due, stale_at=None)
+                return
+            if Run.objects.transition(due.pk, to=Status.SKIPPED, reason=Reason.CATCH_UP, finished_at=now):
+                due.record(RunEvent.What.DECIDED, Reason.CATCH_UP, now=now)
+        undecided.delete()
+        self.insert_next(after=since if after is None else after, now=now)
+
+    def _end_of_rows(self, now: datetime) -> datetime:
+        """Up to where the rows of this schedule reach: where a broken chain goes on."""
         from .run import Run
 
-        if not self.task.enabled:
-            Run.objects.transition(run.pk, to=Status.SKIPPED, reason=Reason.PAUSED, finished_at=now)
-        elif self.task.runs.processing().exists() or self.task.runs.ready(now).exists():
-            Run.objects.transition(run.pk, to=Status.SKIPPED, reason=Reason.OVERLAP, finished_at=now)
-        else:
-            arguments = self.task.arguments if self.arguments is None else self.arguments
-            Run.objects.undecided().filter(pk=run.pk).update(ready_at=now, arguments=arguments)
+        decided = self.runs.exclude(pk__in=Run.objects.undecided().filter(schedule=self).values("pk"))
+        last = decided.filter(slot_at__lte=now).order_by("-slot_at").values("slot_at", "slot_until").first()
+        if last is None:
+            return now
+        end: datetime = last["slot_until"] or last["slot_at"]
+        return end if self.rule_since is None else max(end, self.rule_since)
 
-    def _queue(self, slot: datetime, now: datetime) -> Run:
+    def _disable(self, problem: str, now: datetime, head: Run | None = None) -> None:
+        """Take a schedule whose rule cannot be computed out of the queue; the slot that was due says so."""
+        from .alarm import Alarm
+        from .run import Run, RunEvent
+
+        values: dict[str, Any] = {"reason": Reason.BAD_RULE, "detail": problem, "finished_at": now}
+        if head is not None and Run.objects.transition(head.pk, to=Status.SKIPPED, **values):
+            head.record(RunEvent.What.DECIDED, problem, now=now)
+        self._set(enabled=False, problem=problem, next_run=None, stale_at=None)
+        Alarm.objects.create(
+            task_id=self.task_id, schedule=self, run=head, kind=Alarm.Kind.BAD_RULE, at=now, text=problem
+        )
+
+    def queue(self, slot: datetime, now: datetime) -> Run:
+        """Write the row of a slot that is still to be decided; for the verbs, on a locked row."""
         from .run import Run
 
         return Run.objects.create(
@@ -316,21 +337,32 @@ class Schedule(models.Model):
             schedule=self,
             trigger=Run.Trigger.SCHEDULE,
             slot_at=slot,
-            due_at=slot,
+            due_at=self.start_of(slot),
             queued_at=now,
         )
 
-    def _last_slot(self, at_or_before: datetime) -> datetime | None:
+    def start_of(self, slot: datetime) -> datetime:
+        """When a slot's run may start: the slot, and a part of the schedule's spread that is always the same for it."""
+        return slot + delays.jitter(self.pk, slot, most_seconds=self.jitter_seconds)
+
+    def blackout(self) -> calendars.Calendar | None:
+        """The calendar that blocks slots. Raises recurrences.InvalidRule, with one sentence, when it makes no sense."""
+        if self.calendar is None:
+            return None
+        try:
+            return self.calendar.read()
+        except calendars.InvalidCalendar as error:
+            raise recurrences.InvalidRule(str(error)) from error
+
+    @property
+    def max_lateness(self) -> timedelta | None:
+        return None if self.max_lateness_seconds is None else timedelta(seconds=self.max_lateness_seconds)
+
+    def last_slot(self, at_or_before: datetime) -> datetime | None:
+        """The last slot that is not later than an instant; None when there is none."""
         return recurrences.previous_slot(
             self.recurrence.rule(), anchor=self.anchor, zone=self.zone, at_or_before=at_or_before, until=self.ends_at
         )
-
-    def _has_slot(self, instant: datetime) -> bool:
-        """True when the schedule as it is now has a slot at this instant, and would run it."""
-        try:
-            return self.enabled and self._last_slot(instant) == instant
-        except recurrences.InvalidRule:
-            return False
 
     def _free_slot(self, after: datetime) -> datetime | None:
         """The first slot later than ``after`` that no row covers.
@@ -355,5 +387,5 @@ class Schedule(models.Model):
 
     def _take_over(self, current: Schedule | None) -> None:
         if current is not None:
-            for name in ("enabled", "ended", "problem", "stale", "next_run"):
+            for name in ("enabled", "ended", "problem", "stale_at", "rule_since", "next_run"):
                 setattr(self, name, getattr(current, name))

@@ -7,11 +7,13 @@ from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.validators import MaxValueValidator, MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, validate_email
 from django.db import models, transaction
 from django.utils.translation import gettext_lazy as _
 
 from scheduler import programs
+
+from .pause import PAUSE_FIELDS, Pausable
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -51,12 +53,22 @@ def validate_name(name: str) -> None:
         )
 
 
-class Task(models.Model):
+class Task(Pausable):
     """What may be run: a program, its arguments, its limits and policies, its owner."""
 
     class Environment(models.TextChoices):
         DJANGO = "django", _("Django: may use this site's models; holds the site's secrets")
         PLAIN = "plain", _("plain: no Django, no secrets of the site")
+
+    class Overlap(models.TextChoices):
+        SKIP = "skip", _("skip the new one")
+        QUEUE = "queue", _("let one wait")
+        STOP = "stop", _("stop the old one")
+        ALLOW = "allow", _("allow some at once")
+
+    class AfterFailure(models.TextChoices):
+        KEEP = "keep", _("keep the schedule")
+        PAUSE = "pause", _("pause the schedule")
 
     name = models.CharField(_("name"), max_length=150, unique=True)
     description = models.TextField(_("description"), blank=True)
@@ -94,6 +106,56 @@ class Task(models.Model):
         validators=[MaxValueValidator(3600)],
         help_text=_("Between asking the program to end (TERM) and ending it (KILL)."),
     )
+    overlap = models.CharField(
+        _("overlap"),
+        max_length=10,
+        choices=Overlap,
+        default=Overlap.SKIP,
+        help_text=_("What to do when a slot comes due while a run of this task is not over."),
+    )
+    max_runs = models.PositiveSmallIntegerField(
+        _("runs at once"),
+        default=1,
+        validators=[MinValueValidator(1), MaxValueValidator(1000)],
+        help_text=_("For “allow some at once”: how many. Otherwise it is one."),
+    )
+    retries = models.PositiveSmallIntegerField(
+        _("retries"),
+        default=0,
+        validators=[MaxValueValidator(100)],
+        help_text=_("How often a failed run is tried again, also one whose end nobody saw and that may have run."),
+    )
+    retry_delay_seconds = models.PositiveIntegerField(
+        _("retry after (seconds)"),
+        default=60,
+        validators=[MaxValueValidator(7 * 24 * 3600)],
+        help_text=_("Between a failure and the first retry."),
+    )
+    retry_factor = models.FloatField(
+        _("back-off"),
+        default=1.0,
+        validators=[MinValueValidator(1.0), MaxValueValidator(10.0)],
+        help_text=_("Each later retry waits so many times as long as the one before it; 1: always as long."),
+    )
+    after_failure = models.CharField(
+        _("after the last failure"),
+        max_length=10,
+        choices=AfterFailure,
+        default=AfterFailure.KEEP,
+        help_text=_("When no retry is left. A paused schedule runs nothing until a person resumes it."),
+    )
+    late_after_seconds = models.PositiveIntegerField(
+        _("late after (seconds)"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text=_("A run that still waits so long after it was due raises an alarm; empty: none does."),
+    )
+    alarm_addressees = models.TextField(
+        _("alarms to"),
+        blank=True,
+        help_text=_("E-mail addresses, one a line, of those who are told of late and missed runs."),
+    )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("changed"), auto_now=True)
 
@@ -114,6 +176,9 @@ class Task(models.Model):
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Save; the owner gets every permission on the task when the task is created."""
         created = self._state.adding
+        if not created and kwargs.get("update_fields") is None:
+            names = {field.name for field in self._meta.concrete_fields if not field.primary_key}
+            kwargs["update_fields"] = names - PAUSE_FIELDS
         with transaction.atomic():
             super().save(*args, **kwargs)
             if created and self.owner is not None:
@@ -129,6 +194,19 @@ class Task(models.Model):
             programs.interpreter(self.interpreter)
         except programs.ProgramError as error:
             raise ValidationError({"interpreter": str(error)}) from error
+        if self.overlap != self.Overlap.ALLOW:
+            self.max_runs = 1  # dropped, not refused: the form shows it always
+        for address in self.alarm_addresses:
+            try:
+                validate_email(address)
+            except ValidationError as error:
+                text = _("“%(address)s” is not an e-mail address. Write one a line.") % {"address": address}
+                raise ValidationError({"alarm_addressees": text}) from error
+
+    @property
+    def alarm_addresses(self) -> list[str]:
+        """The addresses of those who are told of alarms."""
+        return self.alarm_addressees.replace(",", " ").split()
 
     @property
     def program(self) -> str:

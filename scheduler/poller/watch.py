@@ -16,6 +16,7 @@ from django.db import transaction
 from scheduler import outputs
 from scheduler.executors import Executor, LaunchError
 from scheduler.models import OutputFile, ProcessSample, Run, RunEvent
+from scheduler.models.follow_up import after_end, lock_for_end
 from scheduler.poller.each import each
 from scheduler.poller.reports import ALL_BYTES, read_reports
 from scheduler.poller.sampling import Sampler
@@ -243,10 +244,13 @@ class Watcher:
             rows, problems = [], ["the list of collected files is damaged"]
         started = result.get(protocol.STARTED)
         status, reason = _outcome(exited)
+        if reason is Reason.STOPPED_BY_USER and run.is_replaced:
+            reason = Reason.REPLACED
         values: dict[str, Any] = {"finished_at": _instant(exited.get("at"), now)}
         if run.started_at is None and result.get(protocol.TASK) and started:
             values["started_at"] = _instant(started.get("at"), now)
         with transaction.atomic():
+            lock_for_end(run)
             moved = Run.objects.transition(
                 run.pk,
                 to=status,
@@ -263,6 +267,7 @@ class Watcher:
                     RunEvent(run=run, what=RunEvent.What.NOT_COLLECTED, text=problem, at=now) for problem in problems
                 )
                 run.record(RunEvent.What.FINISHED, reason, now=now)
+                after_end(run.pk, now)
         outputs.retire(run.uuid)
 
 

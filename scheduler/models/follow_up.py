@@ -1,0 +1,156 @@
+"""What comes after a run's end: a retry, a pause of its schedule, other tasks."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models import F, Q
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from scheduler import delays
+from scheduler.states import Status
+from scheduler.wakeup import wake_on_commit
+
+from .run import Run, RunEvent
+from .schedule import Schedule
+from .task import Task
+
+
+class FollowUp(models.Model):
+    """When this task completes, fails or ends, run that one."""
+
+    class On(models.TextChoices):
+        COMPLETES = "completes", _("completes")
+        FAILS = "fails", _("fails, and is not tried again")
+        ENDS = "ends", _("ends in any way")
+
+    task = models.ForeignKey(Task, verbose_name=_("task"), on_delete=models.CASCADE, related_name="follow_ups")
+    on = models.CharField(_("when it"), max_length=10, choices=On, default=On.COMPLETES)
+    then = models.ForeignKey(
+        Task,
+        verbose_name=_("run then"),
+        on_delete=models.CASCADE,
+        related_name="follows",
+        help_text=_("It runs with its own arguments, as soon as there is a place."),
+    )
+
+    class Meta:
+        verbose_name = _("follow-up")
+        verbose_name_plural = _("follow-ups")
+        default_permissions = ()
+        ordering = ["task", "id"]
+        constraints = [
+            models.UniqueConstraint(fields=["task", "on", "then"], name="scheduler_followup_once"),
+            models.CheckConstraint(
+                name="scheduler_followup_not_itself",
+                condition=~Q(then=F("task")),
+                violation_error_message=_("A task cannot follow itself: it would run for ever."),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.task} {self.get_on_display()}: {self.then}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save. Raises ValidationError for a cycle, also from a program: it would run for ever."""
+        self._refuse_cycle()
+        super().save(*args, **kwargs)
+
+    def clean(self) -> None:
+        if self.task_id is not None and self.then_id is not None:
+            self._refuse_cycle()
+
+    def _refuse_cycle(self) -> None:
+        names = self._way_back()
+        if names:
+            raise ValidationError(
+                {
+                    "then": _("This would be a circle that runs for ever: %(way)s. Leave one of its follow-ups out.")
+                    % {"way": " → ".join(names)}
+                }
+            )
+
+    def _way_back(self) -> list[str]:
+        """The names of the tasks along a way from ``then`` back to ``task``; empty when there is none."""
+        edges: dict[int, set[int]] = {}
+        for source, target in FollowUp.objects.exclude(pk=self.pk).values_list("task_id", "then_id"):
+            edges.setdefault(source, set()).add(target)
+        ways = [[self.task_id, self.then_id]]
+        seen: set[int] = set()
+        while ways:
+            way = ways.pop()
+            if way[-1] == self.task_id:
+                names = dict(Task.objects.filter(pk__in=way).values_list("pk", "name"))
+                return [names[pk] for pk in way]
+            if way[-1] not in seen:
+                seen.add(way[-1])
+                ways += [[*way, target] for target in sorted(edges.get(way[-1], ()))]
+        return []
+
+
+def lock_for_end(run: Run) -> None:
+    """Take the locks that ``after_end`` needs, before the run's own: the order is task, schedule, run, everywhere."""
+    list(Task.objects.select_for_update(no_key=True).filter(pk=run.task_id).order_by("pk").values_list("pk"))
+    if run.schedule_id is not None:
+        Schedule.objects.locked(run.schedule_id)
+
+
+def after_end(run_id: int, now: datetime) -> None:
+    """Queue what follows a run that was processed and has ended now; in the transaction that wrote its end.
+
+    A failed run is tried again as often as its task says, and only the last failure counts as one: then its schedule
+    is paused, where the task asks for that, and follow-ups run.
+    """
+    run = Run.objects.select_related("task", "schedule").get(pk=run_id)
+    task, schedule = run.task, run.schedule
+    failed = run.status == Status.FAILED
+    if failed and task.enabled and run.attempt <= task.retries:
+        _retry(run, now)
+        return
+    if failed and schedule is not None and task.after_failure == Task.AfterFailure.PAUSE:
+        why = gettext("Run #%(run)s failed.") % {"run": run.pk}
+        if schedule.pause(by=None, why=why, now=now):
+            run.record(RunEvent.What.SCHEDULE_PAUSED, str(schedule), now=now)
+    occasions = {
+        Status.COMPLETED.value: [FollowUp.On.COMPLETES, FollowUp.On.ENDS],
+        Status.FAILED.value: [FollowUp.On.FAILS, FollowUp.On.ENDS],
+        Status.CANCELLED.value: [FollowUp.On.ENDS],
+    }
+    # Two occasions may name the same task: it runs once.
+    names = task.follow_ups.filter(on__in=occasions.get(run.status, [])).values("then")
+    for then in Task.objects.filter(pk__in=names).order_by("pk"):
+        if then.enabled:
+            _queue_after(run, now, task=then, arguments=then.arguments, due_at=now, trigger=Run.Trigger.FOLLOW_UP)
+        else:
+            run.record(RunEvent.What.FOLLOW_UP_LEFT_OUT, then.name, now=now)
+
+
+def _retry(run: Run, now: datetime) -> None:
+    task = run.task
+    delay = delays.retry_delay(
+        run.attempt, base=timedelta(seconds=task.retry_delay_seconds), factor=max(task.retry_factor, 1.0)
+    )
+    retry = _queue_after(
+        run,
+        now,
+        task=task,
+        schedule=run.schedule,
+        arguments=run.arguments,
+        due_at=now + delay,
+        trigger=Run.Trigger.RETRY,
+        attempt=run.attempt + 1,
+        requested_by=run.requested_by,
+        requested_by_name=run.requested_by_name,
+    )
+    run.record(RunEvent.What.RETRY_QUEUED, f"#{retry.pk}", now=now)
+
+
+def _queue_after(run: Run, now: datetime, **values: Any) -> Run:
+    follower = Run.objects.create(triggered_by=run, ready_at=now, queued_at=now, **values)
+    follower.record(RunEvent.What.QUEUED, f"#{run.pk}", now=now)
+    wake_on_commit()
+    return follower

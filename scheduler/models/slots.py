@@ -1,0 +1,187 @@
+"""What becomes of slots that are due: which are run, which are skipped, and why.
+
+Everything here works on a schedule whose row, and whose task's row, the caller has locked.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from scheduler import calendars, recurrences
+from scheduler.states import Reason, Status
+
+from .pause import SchedulerState
+from .task import Task
+
+if TYPE_CHECKING:
+    from .run import Run
+    from .schedule import Schedule
+
+    # The first and the last slot of a row that exists already
+    Covered = tuple[datetime, datetime | None]
+
+TICK = timedelta(microseconds=1)
+# A slot that is decided within this time of its start was not missed, whatever the schedule does about missed slots.
+ON_TIME = timedelta(minutes=1)
+# So many slots of a calendar's blackout are passed over, at most, to find one that stands for those that were missed.
+LOOK_BACK = 1000
+
+
+def decide(schedule: Schedule, head: Run, slot: datetime, now: datetime) -> None:
+    """Decide all slots from the head's to the last that is due, and put the next one into the queue.
+
+    Each is run or skipped by the schedule's policies; slots in a row that are skipped together are one row.
+    Raises recurrences.InvalidRule, before anything is written, when rule or calendar cannot be read.
+    """
+    latest = _last_due(schedule, slot, now)
+    # Slots in between may have rows of their own: those that were cancelled before the rule was changed.
+    covered: list[Covered] = (
+        list(
+            schedule.runs.filter(slot_at__gt=slot, slot_at__lte=latest)
+            .order_by("slot_at")
+            .values_list("slot_at", "slot_until")
+        )
+        if latest > slot
+        else []
+    )
+    chosen = _chosen(schedule, slot, latest, covered, now)
+    first = chosen[0][0] if chosen else latest + TICK
+    missed = Reason.MISSED if schedule.catch_up == schedule.CatchUp.SKIP else Reason.CATCH_UP
+    _skip(schedule, head, slot, first, missed, now, covered)
+    # Slots that are caught up one after the other wait for each other.
+    backlog = sum(not blocked for _slot, blocked in chosen) > 1
+    for blocked, group in groupby(chosen, key=lambda each: each[1]):
+        slots = [each for each, _blocked in group]
+        if blocked:
+            _skip(schedule, head, slots[0], slots[-1] + TICK, Reason.BLOCKED, now, covered)
+        else:
+            for each in slots:
+                settle(schedule, _row(schedule, head, each, now), now, backlog=backlog)
+    schedule.insert_next(after=latest, now=now)
+
+
+def settle(schedule: Schedule, run: Run, now: datetime, *, backlog: bool = False) -> None:
+    """Eligible or skipped: the decision about one due slot that no calendar blocks."""
+    from .run import Run, RunEvent
+
+    task = schedule.task
+    pause = pause_of(schedule)
+    if pause is not None:
+        _finish(run, Reason.PAUSED, now, detail=pause)
+    elif schedule.max_lateness is not None and now - run.due_at > schedule.max_lateness:
+        _finish(run, Reason.TOO_LATE, now)
+    elif not backlog and _overlaps(task, now):
+        _finish(run, Reason.OVERLAP, now)
+    else:
+        arguments = task.arguments if schedule.arguments is None else schedule.arguments
+        if Run.objects.undecided().filter(pk=run.pk).update(ready_at=now, arguments=arguments):
+            run.record(RunEvent.What.DECIDED, now=now)
+
+
+def pause_of(schedule: Schedule) -> str | None:
+    """Who paused what this schedule needs, and why; empty when its task is disabled; None when nothing is paused."""
+    if not schedule.task.enabled:
+        return ""
+    for each in (SchedulerState.paused(), schedule.task, schedule):
+        if each is not None and each.is_paused:
+            return each.pause_in_words
+    return None
+
+
+def _last_due(schedule: Schedule, slot: datetime, now: datetime) -> datetime:
+    """The last slot whose start, jitter and all, has come; at least ``slot``."""
+    latest = schedule.last_slot(now)
+    while latest is not None and latest > slot and schedule.start_of(latest) > now:
+        latest = schedule.last_slot(latest - TICK)
+    return slot if latest is None else max(latest, slot)
+
+
+def _chosen(
+    schedule: Schedule, slot: datetime, latest: datetime, covered: list[Covered], now: datetime
+) -> list[tuple[datetime, bool]]:
+    """The slots that are not simply passed over, oldest first; each with whether the calendar blocks it.
+
+    They are the last few slots that the schedule catches up, and the blocked ones between and after them.
+    """
+    calendar = schedule.blackout()
+    left = schedule.catch_up_limit if schedule.catch_up == schedule.CatchUp.ALL else 1
+    chosen: list[tuple[datetime, bool]] = []
+    at: datetime | None = latest
+    while at is not None and at >= slot and left > 0 and len(chosen) < LOOK_BACK:
+        cover = next((begin for begin, until in covered if begin <= at <= (until or begin)), None)
+        if cover is not None:
+            at = schedule.last_slot(cover - TICK)
+            continue
+        if schedule.catch_up == schedule.CatchUp.SKIP and now - schedule.start_of(at) > ON_TIME:
+            break
+        blocked = calendar is not None and calendars.blocks(calendar, at)
+        chosen.append((at, blocked))
+        left -= not blocked
+        # The head itself may be a slot that the rule no longer has.
+        at = schedule.last_slot(at - TICK) if at > slot else None
+    return chosen[::-1]
+
+
+def _skip(
+    schedule: Schedule,
+    head: Run,
+    first: datetime,
+    before: datetime,
+    reason: Reason,
+    now: datetime,
+    covered: list[Covered],
+) -> None:
+    """Write one skipped row for the slots from ``first`` to before ``before``; several where rows stand in between."""
+    start: datetime | None = first
+    for begin, until in [*covered, (before, None)]:
+        if start is None or start >= before:
+            return
+        if (until or begin) < start:
+            continue
+        stop = min(begin, before)
+        if start < stop:
+            count, last = recurrences.count_slots(
+                schedule.recurrence.rule(), anchor=schedule.anchor, zone=schedule.zone, first=start, before=stop
+            )
+            detail = schedule.calendar.name if reason == Reason.BLOCKED and schedule.calendar else ""
+            row = _row(schedule, head, start, now)
+            _finish(row, reason, now, detail=detail, slot_until=last, slot_count=count)
+        start = schedule.next_slot(until or begin)
+
+
+def _row(schedule: Schedule, head: Run, slot: datetime, now: datetime) -> Run:
+    return head if slot == head.slot_at else schedule.queue(slot, now)
+
+
+def _finish(run: Run, reason: Reason, now: datetime, **values: object) -> None:
+    from .alarm import Alarm
+    from .run import Run, RunEvent
+
+    if Run.objects.transition(run.pk, to=Status.SKIPPED, reason=reason, finished_at=now, **values):
+        run.record(RunEvent.What.DECIDED, reason, now=now)
+        if reason in {Reason.CATCH_UP, Reason.MISSED, Reason.TOO_LATE}:
+            Alarm.raise_for(run, Alarm.Kind.MISSED, now=now)
+
+
+def _overlaps(task: Task, now: datetime) -> bool:
+    """Whether the task's other runs are in the way of one more; by its policy the old ones are stopped first.
+
+    A run that is ready and waits for its place counts, too: it will be under way.
+    """
+    from .run import Run
+
+    processing, waiting = task.runs.processing(), task.runs.ready(now)
+    match task.overlap:
+        case Task.Overlap.QUEUE:
+            return waiting.exists()
+        case Task.Overlap.STOP:
+            for old in processing.filter(cancel_requested_at=None):
+                old.replace(now)
+            for old in waiting.filter(trigger=Run.Trigger.SCHEDULE):
+                _finish(old, Reason.OVERLAP, now)
+            return False
+        case Task.Overlap.ALLOW:
+            return processing.count() + waiting.count() >= task.max_runs
+    return processing.exists() or waiting.exists()
