@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # The scheduler's own columns: a form that was open for a while must not undo a pause.
 PAUSE_FIELDS = frozenset({"paused_at", "paused_by", "paused_by_name", "pause_reason"})
+LONGEST_REASON = 300
 
 
 class Pausable(models.Model):
@@ -34,7 +35,7 @@ class Pausable(models.Model):
         related_name="+",
     )
     paused_by_name = models.CharField(max_length=150, blank=True, editable=False)  # kept when the account goes
-    pause_reason = models.CharField(_("why it is paused"), max_length=300, blank=True, editable=False)
+    pause_reason = models.CharField(_("why it is paused"), max_length=LONGEST_REASON, blank=True, editable=False)
 
     class Meta:
         abstract = True
@@ -42,7 +43,7 @@ class Pausable(models.Model):
     def pause(self, *, by: User | None, why: str = "", now: datetime) -> bool:
         """Pause it; ``by`` None is the scheduler itself. False when it is paused already: the first pause stands."""
         name = by.get_username() if by else ""
-        why = why[: self._meta.get_field("pause_reason").max_length]
+        why = why[:LONGEST_REASON]
         values: dict[str, Any] = {"paused_at": now, "paused_by": by, "paused_by_name": name, "pause_reason": why}
         return self._write(values, was_paused=False)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scheduler import calendars, recurrences
 from scheduler.states import Reason, Status
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .schedule import Schedule
 
     # The first and the last slot of a row that exists already
-    Covered = tuple[datetime, datetime | None]
+    Covered = tuple[datetime, datetime]
 
 TICK = timedelta(microseconds=1)
 # A slot that is decided within this time of its start was not missed, whatever the schedule does about missed slots.
@@ -37,15 +37,7 @@ def decide(schedule: Schedule, head: Run, slot: datetime, now: datetime) -> None
     """
     latest = _last_due(schedule, slot, now)
     # Slots in between may have rows of their own: those that were cancelled before the rule was changed.
-    covered: list[Covered] = (
-        list(
-            schedule.runs.filter(slot_at__gt=slot, slot_at__lte=latest)
-            .order_by("slot_at")
-            .values_list("slot_at", "slot_until")
-        )
-        if latest > slot
-        else []
-    )
+    covered = _covered(schedule, slot, latest) if latest > slot else []
     chosen = _chosen(schedule, slot, latest, covered, now)
     first = chosen[0][0] if chosen else latest + TICK
     missed = Reason.MISSED if schedule.catch_up == schedule.CatchUp.SKIP else Reason.CATCH_UP
@@ -90,6 +82,12 @@ def pause_of(schedule: Schedule) -> str | None:
     return None
 
 
+def _covered(schedule: Schedule, slot: datetime, latest: datetime) -> list[Covered]:
+    """The rows that there are already between a slot and the last one, which keep their slots."""
+    rows = schedule.runs.filter(slot_at__gt=slot, slot_at__lte=latest).order_by("slot_at")
+    return [(begin, until or begin) for begin, until in rows.values_list("slot_at", "slot_until") if begin is not None]
+
+
 def _last_due(schedule: Schedule, slot: datetime, now: datetime) -> datetime:
     """The last slot whose start, jitter and all, has come; at least ``slot``."""
     latest = schedule.last_slot(now)
@@ -110,7 +108,7 @@ def _chosen(
     chosen: list[tuple[datetime, bool]] = []
     at: datetime | None = latest
     while at is not None and at >= slot and left > 0 and len(chosen) < LOOK_BACK:
-        cover = next((begin for begin, until in covered if begin <= at <= (until or begin)), None)
+        cover = next((begin for begin, until in covered if begin <= at <= until), None)
         if cover is not None:
             at = schedule.last_slot(cover - TICK)
             continue
@@ -135,10 +133,10 @@ def _skip(
 ) -> None:
     """Write one skipped row for the slots from ``first`` to before ``before``; several where rows stand in between."""
     start: datetime | None = first
-    for begin, until in [*covered, (before, None)]:
+    for begin, until in [*covered, (before, before)]:
         if start is None or start >= before:
             return
-        if (until or begin) < start:
+        if until < start:
             continue
         stop = min(begin, before)
         if start < stop:
@@ -148,14 +146,14 @@ def _skip(
             detail = schedule.calendar.name if reason == Reason.BLOCKED and schedule.calendar else ""
             row = _row(schedule, head, start, now)
             _finish(row, reason, now, detail=detail, slot_until=last, slot_count=count)
-        start = schedule.next_slot(until or begin)
+        start = schedule.next_slot(until)
 
 
 def _row(schedule: Schedule, head: Run, slot: datetime, now: datetime) -> Run:
     return head if slot == head.slot_at else schedule.queue(slot, now)
 
 
-def _finish(run: Run, reason: Reason, now: datetime, **values: object) -> None:
+def _finish(run: Run, reason: Reason, now: datetime, **values: Any) -> None:
     from .alarm import Alarm
     from .run import Run, RunEvent
 
