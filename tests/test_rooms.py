@@ -49,7 +49,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "urls": {"views"},
     "apps": {"checks"},
     # Thin: they parse, call and print
-    "management": {"access", "conf", "doctor", "executors", "logs", "models", "outputs", "poller"},
+    "management": {
+        "access",
+        "calendars",
+        "conf",
+        "doctor",
+        "executors",
+        "logs",
+        "models",
+        "outputs",
+        "poller",
+        "preview",
+        "recurrences",
+    },
 }
 
 # What touches operating system processes
@@ -130,7 +142,7 @@ def test_a_task_program_gets_its_interface_without_django_or_the_rest_of_the_app
 
 
 def test_the_leaves_know_neither_rows_nor_the_clock() -> None:
-    for leaf in ("states", "recurrences", "conf"):
+    for leaf in ("states", "recurrences", "conf", "calendars", "delays", "words", "preview"):
         names = imports(APP / f"{leaf}.py")
         assert not {name for name in names if is_within(name, {"django.db"})} - {"django.db.models.TextChoices"}, leaf
         assert not {name for name in names if is_within(name, {"time", "django.utils.timezone"})}, leaf
