@@ -253,7 +253,8 @@ def _has_ended(program: Program) -> bool:
 def _close_all_but(kept: set[int] | frozenset[int]) -> None:
     first = 0
     for descriptor in sorted(kept):
-        os.closerange(first, descriptor)
+        if first < descriptor:  # an empty range at 0 would mean all of them
+            os.closerange(first, descriptor)
         first = descriptor + 1
     os.closerange(first, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
