@@ -55,7 +55,8 @@ def main(jobs: int, status: int, parked: int) -> NoReturn:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # a supervisor that has ended leaves no zombie
     gc.collect()
     gc.freeze()
-    os.write(status, b"ready")
+    with suppress(BrokenPipeError):  # the poller has ended meanwhile; the socket says so too
+        os.write(status, b"ready")
     _Forks(socket.socket(fileno=jobs), status, parked, frozenset(kept)).keep(code)
     os._exit(0)
 
