@@ -37,7 +37,9 @@ def prepare() -> list[str]:
     # One by one: a single peer that is not to be had must not keep the others out.
     lines = [line.strip() for line in REQUIREMENTS.read_text().splitlines()]
     missing = [line for line in lines if line and not line.startswith("#") and not _pip(line)]
-    return [f"{line} cannot be installed: is there a network, and a package index that pip may use?" for line in missing]
+    return [
+        f"{line} cannot be installed: is there a network, and a package index that pip may use?" for line in missing
+    ]
 
 
 def _pip(*what: str) -> bool:

@@ -177,9 +177,8 @@ class Huey(System):
     atomic: ClassVar[bool] = False
 
     def start(self) -> None:
-        consumer = str(Path(sys.executable).with_name("huey_consumer.py"))
         kind = ["--workers", str(self.workers), "--worker-type", "process", "--quiet"]
-        self.processes.start([sys.executable, consumer, "benchmarks.peer_huey.huey", *kind])
+        self.processes.start([sys.executable, "-m", "huey.bin.huey_consumer", "benchmarks.peer_huey.huey", *kind])
 
     def put(self, count: int) -> None:
         from benchmarks.peer_huey import one_query
