@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
 from django.utils.formats import date_format
@@ -28,7 +29,6 @@ from django.utils.translation import gettext, ngettext
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from zoneinfo import ZoneInfo
 
 # One hundred years of each unit: what is longer is a slip of the keyboard, and its slots would be out of the calendar.
 MOST = {"minutes": 52_560_000, "hours": 876_000, "days": 36_500, "weeks": 5_200, "months": 1_200, "years": 100}
@@ -159,7 +159,85 @@ def count_slots(
             return 1 + _count_cron(rule.line, zone, start, last), last
 
 
+# What is special about an instant
+
+
+def skipped_wall(rule: Rule, *, anchor: datetime, zone: ZoneInfo, slot: datetime) -> datetime | None:
+    """The wall time that the clocks skip and that this slot stands for (the first of them); None: there is none."""
+    slot = _utc(slot)
+    gap, shown = _plus(_wall(_plus(slot, -TICK), zone), TICK), _wall(slot, zone)
+    if gap >= shown:
+        return None
+    match rule:
+        case Every() if rule.unit not in ("minutes", "hours"):
+            series = _Series(rule, _utc(anchor), zone)
+            number = series.last_index(slot)
+            walls: list[datetime] = []
+            while number > 0 and series.slot(number) == slot:
+                wall = series.wall_at(number)
+                assert wall is not None  # it has a slot
+                walls.append(wall)
+                number -= 1
+            return min((wall for wall in walls if gap <= wall < shown), default=None)
+        case Cron() if not _follows_the_clocks(rule.line):
+            wall = next(_walls(rule.line, _plus(gap, -TICK)), None)
+            return wall if wall is not None and wall < shown else None
+    return None
+
+
+def which_pass(instant: datetime, zone: ZoneInfo) -> int:
+    """1 or 2 where the clocks show the same wall time twice: the first or the second time; 0 everywhere else."""
+    wall = _wall(instant, zone)
+    try:
+        first, second = (_shown_at(wall, zone, fold) for fold in (0, 1))
+    except OverflowError:
+        return 0
+    if first == second or _wall(first, zone) != wall or _wall(second, zone) != wall:
+        return 0
+    return 1 if _utc(instant) == first else 2
+
+
+def clock_change(instant: datetime, zone: ZoneInfo) -> timedelta:
+    """By how much the clocks are set forward (or back: negative) within the instant's local day; mostly zero."""
+    day = _wall(instant, zone).date()
+    if not date.min + 2 * DAY < day < date.max - 2 * DAY:
+        return timedelta(0)
+    begin, end = (_instant(datetime.combine(each, time()), zone) for each in (day, day + DAY))
+    assert begin is not None  # two days from the edges of the calendar
+    assert end is not None
+    # From a second before to a second before: a change at midnight belongs to the day that it begins.
+    begin, end = begin - SECOND, end - SECOND
+    return (_wall(end, zone) - _wall(begin, zone)) - (end - begin)
+
+
 # Instants and wall times
+
+
+def named_zone(name: str) -> ZoneInfo:
+    """The time zone of this name. Raises InvalidRule with one sentence when there is none."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        text = gettext("There is no time zone “%(zone)s”. Use a name such as Europe/Amsterdam or UTC.")
+        raise InvalidRule(text % {"zone": name}) from error
+
+
+def shown_instant(wall: datetime, zone: ZoneInfo) -> datetime:
+    """The instant, in UTC, at which the clocks first show this wall time.
+
+    Raises InvalidRule with one sentence when they never do, or when it is out of the calendar.
+    """
+    instant = _instant(wall, zone)
+    values = {"time": wall.isoformat(sep=" ", timespec="minutes"), "zone": zone.key}
+    if instant is None:
+        raise InvalidRule(gettext("%(time)s in %(zone)s is not a date that can be reckoned with.") % values)
+    if (later := _wall(instant, zone)) != wall:
+        text = gettext(
+            "%(time)s does not exist in %(zone)s: the clocks are put forward over it, to %(later)s. "
+            "Choose another time."
+        )
+        raise InvalidRule(text % {**values, "later": later.isoformat(sep=" ", timespec="minutes")})
+    return instant
 
 
 def _utc(instant: datetime) -> datetime:
@@ -249,14 +327,21 @@ class _Series:
         """None when it is out of the calendar, or for a negative number."""
         if number <= 0:
             return self.anchor if number == 0 else None
+        if self.rule.unit in ("minutes", "hours"):
+            try:
+                return self.anchor + self.rule.count * number * STEPS[self.rule.unit]
+            except OverflowError:
+                return None
+        wall = self.wall_at(number)
+        return None if wall is None else _instant(wall, self.zone)
+
+    def wall_at(self, number: int) -> datetime | None:
+        """What the clocks show, or would show, at a slot of days, weeks, months or years; None: out of the calendar."""
         amount = self.rule.count * number
         if self.rule.unit in MONTHS:
-            wall = _plus_months(self.wall, amount * MONTHS[self.rule.unit])
-            return None if wall is None else _instant(wall, self.zone)
+            return _plus_months(self.wall, amount * MONTHS[self.rule.unit])
         try:
-            if self.rule.unit in ("minutes", "hours"):
-                return self.anchor + amount * STEPS[self.rule.unit]
-            return _instant(self.wall + amount * STEPS[self.rule.unit], self.zone)
+            return self.wall + amount * STEPS[self.rule.unit]
         except OverflowError:
             return None
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from bisect import bisect_left
-from datetime import UTC, date, datetime, timedelta
+from collections import defaultdict
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -18,11 +22,20 @@ from scheduler.recurrences import (
     InvalidRule,
     Once,
     Rule,
+    clock_change,
     count_slots,
     in_words,
+    named_zone,
     next_slot,
     previous_slot,
+    shown_instant,
+    skipped_wall,
+    which_pass,
 )
+from scheduler.words import schedule_in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 AMSTERDAM = ZoneInfo("Europe/Amsterdam")
 MINUTE = timedelta(minutes=1)
@@ -773,3 +786,299 @@ def test_far_away_slots_are_computed_and_not_walked_to():
         count, last = count_slots(Every(1, unit), anchor=anchor, zone=AMSTERDAM, first=anchor, before=slot)
         assert count > 7_999
         assert last <= at("9000-06-15 12:34:56")
+
+
+# Ten years: an oracle that lets a clock run, quarter of an hour by quarter of an hour, and notes when each wall time
+# is first reached or passed. It computes no date from another one, and asks no rule for its next slot.
+
+TEN_YEARS = (datetime(2020, 1, 1, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC))
+SIX_ZONES = [
+    "America/New_York",
+    "America/Santiago",
+    "Asia/Kathmandu",
+    "Australia/Lord_Howe",
+    "Europe/Amsterdam",
+    "UTC",
+]
+# Every change of a clock in these zones and years is on a quarter of an hour; the long version looks at each minute.
+QUARTER = MINUTE if os.environ.get("SCHEDULER_TESTS_FULL") else timedelta(minutes=15)
+
+
+class RunningClock:
+    """By the time of the day: on which date, and at which instant, a zone's clocks show it."""
+
+    def __init__(self, zone: str) -> None:
+        self.zone = ZoneInfo(zone)
+        self.reached: defaultdict[time, list[tuple[date, datetime]]] = defaultdict(list)
+        """Each wall time once: the first instant that shows it or, when it is skipped, a later one."""
+        self.shown: defaultdict[time, list[tuple[date, datetime]]] = defaultdict(list)
+        """Each wall time as often as the clocks show it."""
+        instant, end = TEN_YEARS
+        latest = instant.astimezone(self.zone).replace(tzinfo=None) - QUARTER
+        while instant < end:
+            wall = instant.astimezone(self.zone).replace(tzinfo=None)
+            self.shown[wall.time()].append((wall.date(), instant))
+            while latest < wall:
+                latest += QUARTER
+                self.reached[latest.time()].append((latest.date(), instant))
+            instant += QUARTER
+
+    def slots(self, times: list[str], on: Callable[[date], bool], *, each_showing: bool = False) -> list[datetime]:
+        table = self.shown if each_showing else self.reached
+        return sorted(
+            {instant for text in times for day, instant in table[time.fromisoformat(text)] if on(day)},
+        )
+
+
+@lru_cache(maxsize=1)
+def running_clock(zone: str) -> RunningClock:
+    return RunningClock(zone)
+
+
+def last_of_month(day: date) -> bool:
+    return (day + timedelta(days=1)).month != day.month
+
+
+# The rule, the anchor's wall time, the times of the day that it has, the dates that it has, and whether a line follows
+# the clocks.
+WHOLE_HOURS = [f"{hour:02}:00" for hour in range(24)]
+CALENDAR_RULES: list[tuple[Rule, str, list[str], Callable[[date], bool], bool]] = [
+    (Every(1, "days"), "2020-01-05 02:30", ["02:30"], lambda day: True, False),
+    (Every(1, "days"), "2020-01-05 00:00", ["00:00"], lambda day: True, False),
+    (Every(10, "days"), "2020-01-05 23:45", ["23:45"], lambda day: (day.toordinal() - 737429) % 10 == 0, False),
+    (Every(1, "weeks"), "2020-01-05 02:15", ["02:15"], lambda day: day.isoweekday() == 7, False),
+    (
+        Every(2, "weeks"),
+        "2020-01-05 01:30",
+        ["01:30"],
+        lambda day: (day.toordinal() - 737429) % 14 == 0,
+        False,
+    ),
+    (Every(1, "months"), "2020-01-31 02:30", ["02:30"], last_of_month, False),
+    (
+        Every(1, "months"),
+        "2020-01-29 23:30",
+        ["23:30"],
+        lambda day: day.day == 29 or (day.month == 2 and day.day == 28 and last_of_month(day)),
+        False,
+    ),
+    (
+        Every(3, "months"),
+        "2020-01-30 02:00",
+        ["02:00"],
+        lambda day: day.month in {1, 4, 7, 10} and day.day == 30,
+        False,
+    ),
+    (Every(1, "years"), "2020-02-29 09:00", ["09:00"], lambda day: day.month == 2 and last_of_month(day), False),
+    (Every(1, "years"), "2020-03-28 02:30", ["02:30"], lambda day: (day.month, day.day) == (3, 28), False),
+    (
+        Every(3, "years"),
+        "2020-10-25 01:30",
+        ["01:30"],
+        lambda day: (day.month, day.day) == (10, 25) and day.year % 3 == 1,
+        False,
+    ),
+    (Cron("30 2 * * *"), "2020-01-05 00:00", ["02:30"], lambda day: True, False),
+    (
+        Cron("0,30 0,2,23 * * SUN"),
+        "2020-01-05 00:00",
+        [
+            "00:00",
+            "00:30",
+            "02:00",
+            "02:30",
+            "23:00",
+            "23:30",
+        ],
+        lambda day: day.isoweekday() == 7,
+        False,
+    ),
+    (Cron("30 7 * * mon-fri"), "2020-01-05 00:00", ["07:30"], lambda day: day.isoweekday() < 6, False),
+    (Cron("0 0 1 * *"), "2020-01-05 00:00", ["00:00"], lambda day: day.day == 1, False),
+    (Cron("15 1 29 2 *"), "2020-01-05 00:00", ["01:15"], lambda day: (day.month, day.day) == (2, 29), False),
+    (Cron("45 12 31 * *"), "2020-01-05 00:00", ["12:45"], lambda day: day.day == 31, False),
+    (
+        Cron("0 12 13 * FRI"),
+        "2020-01-05 00:00",
+        ["12:00"],
+        lambda day: day.day == 13 or day.isoweekday() == 5,
+        False,
+    ),
+    (Cron("*/30 2 * * *"), "2020-01-05 00:00", ["02:00", "02:30"], lambda day: True, True),
+    (Cron("0 * * * sun"), "2020-01-05 00:00", WHOLE_HOURS, lambda day: day.isoweekday() == 7, True),
+]
+
+
+@pytest.mark.parametrize("zone", SIX_ZONES)
+def test_ten_years_of_dates_and_cron_lines_are_those_of_a_running_clock(zone: str):
+    clock = running_clock(zone)
+    for rule, anchor_wall, times, on, each_showing in CALENDAR_RULES:
+        anchor = at(anchor_wall, zone)
+        until = TEN_YEARS[1] - timedelta(days=2)
+        expected = [slot for slot in clock.slots(times, on, each_showing=each_showing) if anchor <= slot <= until]
+        assert len(expected) > 2
+        assert walk(rule, anchor, clock.zone, until) == expected, rule
+        first, middle = expected[0], expected[len(expected) // 2]
+        for slot, number in ((first, 0), (middle, len(expected) // 2)):
+            counted = count_slots(rule, anchor=anchor, zone=clock.zone, first=slot, before=expected[-1])
+            assert counted == (len(expected) - number - 1, expected[-2]), rule
+        assert (
+            previous_slot(rule, anchor=anchor, zone=clock.zone, at_or_before=middle - TICK)
+            == (expected[len(expected) // 2 - 1])
+        ), rule
+
+
+@pytest.mark.parametrize("zone", SIX_ZONES)
+@pytest.mark.parametrize(("rule", "seconds"), [(Every(7, "hours"), 25_200), (Every(455, "minutes"), 27_300)])
+def test_ten_years_of_elapsed_time_are_steps_of_the_unix_clock(zone: str, rule: Every, seconds: int):
+    anchor = at("2020-01-05 02:30", zone)
+    begin, end = int(anchor.timestamp()), int(TEN_YEARS[1].timestamp())
+    expected = [datetime.fromtimestamp(second, UTC) for second in range(begin, end, seconds)]
+    assert walk(rule, anchor, ZoneInfo(zone), TEN_YEARS[1] - TICK) == expected
+
+
+def walk(rule: Rule, anchor: datetime, zone: ZoneInfo, until: datetime) -> list[datetime]:
+    found: list[datetime] = []
+    slot = next_slot(rule, anchor=anchor, zone=zone, after=None, until=until)
+    while slot is not None:
+        assert not found or slot > found[-1]
+        found.append(slot)
+        slot = next_slot(rule, anchor=anchor, zone=zone, after=slot, until=until)
+    return found
+
+
+@given(RULES, INSTANTS, ZONES.map(ZoneInfo), st.lists(INSTANTS, min_size=1, max_size=6))
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_no_order_of_questions_finds_a_slot_twice_or_another_one(
+    rule: Rule, anchor: datetime, zone: ZoneInfo, questions: list[datetime]
+):
+    """Pollers ask at any time, also with a clock that was set back: the answers are always of one rising series."""
+    answers = {after: next_slot(rule, anchor=anchor, zone=zone, after=after) for after in questions}
+    for earlier, later in itertools.pairwise(sorted(questions)):
+        first, second = answers[earlier], answers[later]
+        if first is None:
+            assert second is None
+        elif first > later:
+            assert second == first
+        else:
+            assert second is None or second > first
+
+
+# What is special about an instant
+
+
+@pytest.mark.parametrize(
+    ("rule", "zone", "slot", "skipped"),
+    [
+        (Every(1, "days"), "Europe/Amsterdam", at("2026-03-29 03:00", "Europe/Amsterdam"), "2026-03-29 02:30"),
+        (Every(1, "days"), "Europe/Amsterdam", at("2026-03-30 02:30", "Europe/Amsterdam"), None),
+        (Cron("30 2 * * *"), "Europe/Amsterdam", at("2026-03-29 03:00", "Europe/Amsterdam"), "2026-03-29 02:30"),
+        (Cron("0,30 2,3 * * *"), "Europe/Amsterdam", at("2026-03-29 03:00", "Europe/Amsterdam"), "2026-03-29 02:00"),
+        (Cron("0 3 * * *"), "Europe/Amsterdam", at("2026-03-29 03:00", "Europe/Amsterdam"), None),
+        (Cron("0 * * * *"), "Europe/Amsterdam", at("2026-03-29 03:00", "Europe/Amsterdam"), None),
+        (Every(30, "minutes"), "Europe/Amsterdam", at("2026-03-29 03:00", "Europe/Amsterdam"), None),
+        (Cron("0 0 * * *"), "America/Santiago", at("2026-09-06 01:00", "America/Santiago"), "2026-09-06 00:00"),
+        (Cron("15 2 * * *"), "Australia/Lord_Howe", at("2026-10-04 02:30", "Australia/Lord_Howe"), "2026-10-04 02:15"),
+        (Cron("30 2 * * *"), "Europe/Amsterdam", at("2026-10-25 02:30", "Europe/Amsterdam"), None),
+        (Once(), "Europe/Amsterdam", at("2026-03-29 03:00", "Europe/Amsterdam"), None),
+        (Cron("0 10 * * *"), "Pacific/Apia", at("2011-12-31 00:00", "Pacific/Apia"), "2011-12-30 10:00"),
+    ],
+)
+def test_a_slot_at_the_end_of_a_gap_names_the_wall_time_that_it_stands_for(
+    rule: Rule, zone: str, slot: datetime, skipped: str | None
+):
+    anchor = slot - timedelta(days=2)
+    if isinstance(rule, Every) and rule.unit == "days":
+        anchor = at("2026-03-20 02:30", zone)
+    assert previous_slot(rule, anchor=anchor, zone=ZoneInfo(zone), at_or_before=slot) == slot or rule == Once()
+    found = skipped_wall(rule, anchor=anchor, zone=ZoneInfo(zone), slot=slot)
+    assert found == (None if skipped is None else datetime.fromisoformat(skipped))
+
+
+@pytest.mark.parametrize("zone", sorted(WINDOWS))
+def test_the_passes_of_an_overlap_are_told_apart_as_the_table_shows_them(zone: str):
+    for around in WINDOWS[zone]:
+        shown = clock(zone, around)
+        often: defaultdict[datetime, list[datetime]] = defaultdict(list)
+        for minute, wall in zip(shown.minutes, shown.shown, strict=True):
+            often[wall].append(minute)
+        for minute, wall in list(zip(shown.minutes, shown.shown, strict=True))[::5]:
+            expected = 0 if len(often[wall]) == 1 else often[wall].index(minute) + 1
+            assert which_pass(minute, shown.zone) == expected, wall
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "hours"),
+    [
+        ("Europe/Amsterdam", "2026-03-29", 1),
+        ("Europe/Amsterdam", "2026-10-25", -1),
+        ("Europe/Amsterdam", "2026-10-24", 0),
+        ("Europe/Amsterdam", "2026-10-26", 0),
+        ("America/Santiago", "2026-09-05", 0),
+        ("America/Santiago", "2026-09-06", 1),  # at its midnight
+        ("America/Santiago", "2026-04-04", -1),  # at 24:00
+        ("America/Santiago", "2026-04-05", 0),
+        ("Australia/Lord_Howe", "2026-04-05", -0.5),
+        ("UTC", "2026-03-29", 0),
+    ],
+)
+def test_a_day_says_by_how_much_its_clocks_are_changed(zone: str, day: str, hours: float):
+    for hour in ("03:00", "12:00", "23:30"):
+        assert clock_change(at(f"{day} {hour}", zone), ZoneInfo(zone)) == timedelta(hours=hours)
+
+
+def test_the_edges_of_the_calendar_have_no_special_marks():
+    for instant in (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)):
+        for zone in ("UTC", "America/New_York", "Pacific/Kiritimati"):
+            assert which_pass(instant, ZoneInfo(zone)) == 0
+            assert clock_change(instant, ZoneInfo(zone)) == timedelta(0)
+            assert skipped_wall(Cron("* * * * *"), anchor=instant, zone=ZoneInfo(zone), slot=instant) is None
+
+
+def test_a_wall_time_is_the_instant_at_which_it_is_first_shown():
+    assert shown_instant(datetime(2026, 10, 25, 2, 30), AMSTERDAM) == at("2026-10-25 00:30")
+    with pytest.raises(InvalidRule, match=r"2026-03-29 02:30 does not exist .* to 2026-03-29 03:00"):
+        shown_instant(datetime(2026, 3, 29, 2, 30), AMSTERDAM)
+    with pytest.raises(InvalidRule, match="reckoned"):
+        shown_instant(datetime(9999, 12, 31, 23, 30), ZoneInfo("America/New_York"))
+
+
+@pytest.mark.parametrize("name", ["", "Europe", "Europe/Nowhere", "../UTC", "/etc/passwd", "a\0b", "x" * 5000])
+def test_an_unknown_zone_is_a_sentence(name: str):
+    with pytest.raises(InvalidRule, match=r"There is no time zone “.*”\."):
+        named_zone(name)
+
+
+# A whole schedule in words
+
+
+@pytest.mark.parametrize(
+    ("rule", "anchor", "words"),
+    [
+        (Cron("30 7 * * 1-5"), "2026-01-01 00:00", "every weekday at 07:30, Europe/Amsterdam"),
+        (Cron("0 12 13 * 5"), "2026-01-01 00:00", "cron: 0 12 13 * 5, Europe/Amsterdam"),
+        (Once(), "2026-11-24 10:05", "once, on Nov. 24, 2026 at 10:05, Europe/Amsterdam"),
+        (
+            Every(15, "minutes"),
+            "2026-11-24 10:05",
+            "every 15 minutes, counted from Nov. 24, 2026 at 10:05, Europe/Amsterdam",
+        ),
+        (Every(1, "days"), "2026-11-24 10:05:30", "every day at 10:05:30, Europe/Amsterdam"),
+        (Every(2, "weeks"), "2026-11-24 10:05", "every 2 weeks on Tuesday at 10:05, Europe/Amsterdam"),
+        (Every(1, "months"), "2026-11-24 10:05", "every month on day 24 at 10:05, Europe/Amsterdam"),
+        (
+            Every(1, "months"),
+            "2026-01-31 10:05",
+            "every month on day 31 (or the month's last) at 10:05, Europe/Amsterdam",
+        ),
+        (Every(1, "years"), "2026-11-24 10:05", "every year on November 24 at 10:05, Europe/Amsterdam"),
+        (
+            Every(1, "years"),
+            "2028-02-29 10:05",
+            "every year on the last day of February at 10:05, Europe/Amsterdam",
+        ),
+    ],
+)
+def test_a_schedule_in_words_names_its_time_and_its_zone(rule: Rule, anchor: str, words: str):
+    with translation.override("en"):
+        assert schedule_in_words(rule, anchor=at(anchor, "Europe/Amsterdam"), zone=AMSTERDAM) == words

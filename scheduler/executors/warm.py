@@ -55,7 +55,8 @@ def main(jobs: int, status: int, parked: int) -> NoReturn:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # a supervisor that has ended leaves no zombie
     gc.collect()
     gc.freeze()
-    os.write(status, b"ready")
+    with suppress(BrokenPipeError):  # the poller has ended meanwhile; the socket says so too
+        os.write(status, b"ready")
     _Forks(socket.socket(fileno=jobs), status, parked, frozenset(kept)).keep(code)
     os._exit(0)
 
@@ -253,7 +254,8 @@ def _has_ended(program: Program) -> bool:
 def _close_all_but(kept: set[int] | frozenset[int]) -> None:
     first = 0
     for descriptor in sorted(kept):
-        os.closerange(first, descriptor)
+        if first < descriptor:  # an empty range at 0 would mean all of them
+            os.closerange(first, descriptor)
         first = descriptor + 1
     os.closerange(first, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 

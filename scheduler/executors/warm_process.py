@@ -136,7 +136,7 @@ class _Instance:
         if self.starts >= given.warm_starts:
             return True
         try:
-            with open(f"/proc/{self.process.pid}/statm", encoding="ascii") as file:
+            with open(f"/proc/{self.process.pid}/statm", encoding="utf-8") as file:
                 resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         except (OSError, IndexError):
             return False

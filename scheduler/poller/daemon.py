@@ -49,6 +49,8 @@ class PollerDaemon:
         self.watcher = Watcher(self.host.id, executor)
         self.archiver = Archiver(self.host.id)
         self.capacity = scheduler_settings().capacity
+        self.busy = self.capacity
+        """How many runs of this host were under way at the last look; before the first one there may be no place."""
         self.row = self._new_row()
         self.stopping = False
         self.renewing = False
@@ -91,14 +93,16 @@ class PollerDaemon:
 
     def tick(self, now: datetime) -> int:
         """One round; how many runs and archives of this host are under way after it."""
+        # What is ready starts first: it is what somebody waits for, and the rest of the round takes longer.
+        known_busy = self.busy + self._claim(now, self.capacity - self.busy)
         self._report(now)
         self._mend(now)
-        self._decide(now)
-        # What has ended frees its place before the next are claimed.
-        busy = self.watcher.look_at_all(now)
-        busy += self._claim(now, self.capacity - busy)
+        decided = self._decide(now)
+        self.busy = self.watcher.look_at_all(now)
+        if decided or self.busy < known_busy:
+            self.busy += self._claim(now, self.capacity - self.busy)
         self._remove_deleted()
-        return busy + self.archiver.look(now)
+        return self.busy + self.archiver.look(now)
 
     # One step each
 
@@ -131,15 +135,20 @@ class PollerDaemon:
         for schedule in Schedule.objects.broken().order_by("pk")[:BATCH]:
             each(schedule, lambda schedule: schedule.mend(now))
 
-    def _decide(self, now: datetime) -> None:
-        for run in Run.objects.due(now).select_related("schedule")[:BATCH]:
+    def _decide(self, now: datetime) -> int:
+        """Decide what becomes of the slots that are due; how many there were."""
+        due = list(Run.objects.due(now).select_related("schedule")[:BATCH])
+        for run in due:
             each(run, lambda run: run.decide(now))
+        return len(due)
 
     def _claim(self, now: datetime, places: int) -> int:
         """Claim at most so many ready runs and launch them; how many."""
+        if places <= 0:
+            return 0
         claimed = 0
         # A few more than there are places: another poller may be faster, or two of them may be of one task.
-        for run in Run.objects.startable(now)[: max(places, 0) * 4]:
+        for run in Run.objects.startable(now)[: places * 4]:
             if claimed == places:
                 break
             if each(run, lambda run: run.claim(host=self.host.id, host_name=self.host.name, now=now)):

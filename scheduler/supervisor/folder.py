@@ -102,8 +102,7 @@ class RunFolder:
     def prepare_result(self) -> int:
         """Reserve the room of exit.json on the disk; the descriptor goes to ``write_result``."""
         descriptor = os.open(self.file(EXIT + ".new"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.pwrite(descriptor, b" " * RESULT_BYTES, 0)
-        os.fsync(descriptor)
+        os.posix_fallocate(descriptor, 0, RESULT_BYTES)
         return descriptor
 
     def write_result(self, descriptor: int, content: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ class Process:
 
 def boot_id() -> str:
     """The id of the machine's current boot."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+    with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
         return file.read().strip()
 
 

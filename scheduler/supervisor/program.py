@@ -82,7 +82,7 @@ def _become_program(
 ) -> None:
     os.close(orders_end)
     os.setsid()
-    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+    with open("/proc/self/oom_score_adj", "w", encoding="utf-8") as file:
         file.write(str(TASK_OOM_SCORE))
     libc = ctypes.CDLL(None, use_errno=True)
     # In any case no capability of the poller is handed on.

@@ -1,0 +1,11 @@
+"""A task that has asked one query and goes on, so that its memory can be looked at."""
+
+import time
+
+from scheduler.task import run  # noqa: I001
+from django.contrib.auth.models import User
+
+User.objects.filter(username="nobody").exists()
+with open(run.arguments[0], "a", encoding="ascii") as file:
+    file.write("there\n")
+time.sleep(600)
