@@ -59,6 +59,8 @@ class SchedulerSettings:
     """At most this many files of one run are collected."""
     client_address_header: str = ""
     """The header in which the proxy writes the client's address, such as X-Real-IP; empty: the connection's own."""
+    public_url: str = ""
+    """Where people reach the site, such as https://example.org, for the links in mails; empty: links without it."""
     archive_bytes: int = 4 * 1024**3
     """A ZIP of a run's files is built when they are not larger than this in all."""
 
@@ -120,6 +122,10 @@ def _read() -> SchedulerSettings:
         raise ImproperlyConfigured("settings.SCHEDULER['PARKED'] must be a whole number of 0 or more.")
     if not isinstance(values.get("client_address_header", ""), str):
         raise ImproperlyConfigured("settings.SCHEDULER['CLIENT_ADDRESS_HEADER'] must be the name of a header.")
+    public_url = values.get("public_url", "")
+    if not isinstance(public_url, str) or (public_url and not public_url.startswith(("https://", "http://"))):
+        raise ImproperlyConfigured("settings.SCHEDULER['PUBLIC_URL'] must be an address such as https://example.org.")
+    values["public_url"] = public_url.rstrip("/")
     return SchedulerSettings(**values)
 
 

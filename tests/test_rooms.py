@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "conf": set(),
     "supervisor": set(),
     "sendfile": set(),
+    "signals": set(),
     "prepared": set(),
     # Next to leaves
     "words": {"recurrences"},
@@ -40,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Files, processes, decisions
     "outputs": {"conf", "models", "supervisor"},
     "executors": {"conf", "models", "outputs", "programs", "supervisor", "task", "wakeup"},
-    "poller": {"conf", "executors", "models", "outputs", "states", "supervisor", "wakeup"},
+    "poller": {"conf", "executors", "models", "outputs", "signals", "states", "supervisor", "wakeup"},
     "doctor": {"checks", "conf", "models", "probe", "programs"},
     # What task programs import
     "task": set(),

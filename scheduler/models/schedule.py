@@ -310,9 +310,9 @@ class Schedule(Pausable):
 
         decided = self.runs.exclude(pk__in=Run.objects.undecided().filter(schedule=self).values("pk"))
         last = decided.filter(slot_at__lte=now).order_by("-slot_at").values("slot_at", "slot_until").first()
-        if last is None:
+        end = last and (last["slot_until"] or last["slot_at"])
+        if end is None:
             return now
-        end: datetime = last["slot_until"] or last["slot_at"]
         return end if self.rule_since is None else max(end, self.rule_since)
 
     def _disable(self, problem: str, now: datetime, head: Run | None = None) -> None:

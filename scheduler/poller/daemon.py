@@ -16,6 +16,7 @@ import scheduler
 from scheduler import outputs
 from scheduler.conf import scheduler_settings
 from scheduler.models import Poller, Run, Schedule, StoreRemoval
+from scheduler.poller.alarms import Alarms
 from scheduler.poller.archives import Archiver
 from scheduler.poller.each import each
 from scheduler.poller.host import Host, this_host
@@ -48,6 +49,7 @@ class PollerDaemon:
         self.executor = executor
         self.watcher = Watcher(self.host.id, executor)
         self.archiver = Archiver(self.host.id)
+        self.alarms = Alarms()
         self.capacity = scheduler_settings().capacity
         self.busy = self.capacity
         """How many runs of this host were under way at the last look; before the first one there may be no place."""
@@ -102,6 +104,7 @@ class PollerDaemon:
         if decided or self.busy < known_busy:
             self.busy += self._claim(now, self.capacity - self.busy)
         self._remove_deleted()
+        self.alarms.look(now)
         return self.busy + self.archiver.look(now)
 
     # One step each

@@ -174,9 +174,7 @@ def start_kind() -> str:
 
 
 @pytest.fixture
-def world(
-    transactional_db: None, settings: Any, monkeypatch: pytest.MonkeyPatch, start_kind: str
-) -> Iterator[World]:
+def world(transactional_db: None, settings: Any, monkeypatch: pytest.MonkeyPatch, start_kind: str) -> Iterator[World]:
     folder = Path(tempfile.mkdtemp(prefix="scheduler-world-"))
     folder.chmod(0o711)  # other Unix users pass through it, as they do through a server's folders
     root, programs = folder / "scheduler", folder / "programs"

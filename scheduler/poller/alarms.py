@@ -1,0 +1,104 @@
+"""Alarms: finding runs that are late, and telling people what was found, once an alarm."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.core.mail import EmailMessage, get_connection
+from django.utils import formats, timezone
+from django.utils.translation import gettext, ngettext
+
+from scheduler import signals
+from scheduler.conf import scheduler_settings
+from scheduler.models import Alarm, Run, SchedulerState, Task
+from scheduler.poller.each import each
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 5.0
+BATCH = 200
+# Mail is sent between two rounds: a server that does not answer must not hold runs up for long, nor again and again.
+MAIL_SECONDS = 5
+MAIL_PAUSE_SECONDS = 300.0
+LINES_IN_A_MAIL = 50
+
+
+class Alarms:
+    """Looks every few seconds; other pollers may do the same at once."""
+
+    def __init__(self) -> None:
+        self._next_look = 0.0
+        self._no_mail_until = 0.0
+
+    def look(self, now: datetime) -> None:
+        """Raise the alarms that are due, and tell of those that nobody was told of."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + LOOK_SECONDS
+        raise_late(now)
+        self.tell(now)
+
+    def tell(self, now: datetime) -> None:
+        """Send the signal of each new alarm, and one mail a task.
+
+        Each alarm is marked before it is told: one that is lost in a crash is still on the pages, and none comes twice.
+        """
+        told: dict[int, list[Alarm]] = defaultdict(list)
+        for alarm in Alarm.objects.untold().select_related("task", "schedule__recurrence", "run__task")[:BATCH]:
+            if Alarm.objects.untold().filter(pk=alarm.pk).update(told_at=now):
+                alarm.told_at = now
+                told[alarm.task_id].append(alarm)
+                for receiver, answer in signals.alarm.send_robust(Alarm, alarm=alarm):
+                    if isinstance(answer, Exception):
+                        logger.error("alarm %s: %r failed", alarm.pk, receiver, exc_info=answer)
+        for alarms in told.values():
+            each(alarms[0].task, lambda task, alarms=alarms: self._mail(task, alarms))  # type: ignore[misc]
+
+    def _mail(self, task: Task, alarms: list[Alarm]) -> None:
+        if not task.alarm_addresses:
+            return
+        if time.monotonic() < self._no_mail_until:
+            logger.warning("task %s: mail about %s alarms left out, the last one failed", task.pk, len(alarms))
+            return
+        subject = ngettext("%(task)s: %(count)d alarm", "%(task)s: %(count)d alarms", len(alarms))
+        lines = [_line(alarm) for alarm in alarms[:LINES_IN_A_MAIL]]
+        if len(alarms) > LINES_IN_A_MAIL:
+            more = len(alarms) - LINES_IN_A_MAIL
+            lines.append(ngettext("And %(count)d more.", "And %(count)d more.", more) % {"count": more})
+        message = EmailMessage(
+            subject % {"task": task.name, "count": len(alarms)},
+            "\n\n".join(lines) + "\n",
+            settings.DEFAULT_FROM_EMAIL,
+            task.alarm_addresses,
+            connection=get_connection(timeout=MAIL_SECONDS),
+        )
+        try:
+            message.send()
+        except OSError as error:  # SMTPException is one
+            self._no_mail_until = time.monotonic() + MAIL_PAUSE_SECONDS
+            logger.warning("task %s: mail about an alarm cannot be sent: %s", task.pk, error)
+
+
+def raise_late(now: datetime) -> None:
+    """Raise an alarm for each run that waits for longer than its task allows; not where somebody paused it."""
+    if SchedulerState.paused() is not None:
+        return
+    watched = Task.objects.filter(enabled=True, paused_at=None, late_after_seconds__isnull=False)
+    for seconds in watched.order_by().values_list("late_after_seconds", flat=True).distinct():
+        late = Run.objects.overdue(now - timedelta(seconds=seconds or 0)).filter(
+            task__in=watched.filter(late_after_seconds=seconds)
+        )
+        for run in late.exclude(alarms__kind=Alarm.Kind.LATE)[:BATCH]:
+            each(run, lambda run: Alarm.raise_for(run, Alarm.Kind.LATE, now=now))
+
+
+def _line(alarm: Alarm) -> str:
+    time_text = formats.date_format(timezone.localtime(alarm.at), "Y-m-d H:i:s T")
+    if alarm.run is None:
+        return f"{time_text} {alarm.sentence}"
+    run = gettext("Run #%(run)s: %(sentence)s") % {"run": alarm.run.pk, "sentence": alarm.sentence}
+    return f"{time_text} {run}\n{scheduler_settings().public_url}{alarm.run.get_absolute_url()}"
