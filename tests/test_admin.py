@@ -188,6 +188,12 @@ def task_data(**values: Any) -> dict[str, Any]:
         "environment": "django",
         "enabled": "on",
         "grace_seconds": "10",
+        "overlap": "skip",
+        "max_runs": "1",
+        "retries": "0",
+        "retry_delay_seconds": "60",
+        "retry_factor": "1",
+        "after_failure": "keep",
         **inline_data(),
         **values,
     }
@@ -198,6 +204,9 @@ def schedule_data(recurrence: Recurrence, /, **values: Any) -> dict[str, Any]:
         "recurrence": recurrence.pk,
         "time_zone": "Europe/Amsterdam",
         "anchor": "2020-01-31T09:00:00",
+        "catch_up": "once",
+        "catch_up_limit": "10",
+        "jitter_seconds": "0",
         "enabled": "on",
         **values,
     }

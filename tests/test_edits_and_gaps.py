@@ -127,14 +127,14 @@ def test_a_broken_chain_makes_up_nothing_from_before_the_last_edit(task: Task, c
     assert ledger(schedule) == [("08:00", "ready", ""), ("08:40", "queued", "")]
 
 
-def test_a_broken_chain_does_not_go_back_over_a_gap(task: Task):
+def test_what_was_decided_is_not_decided_again_when_its_rows_are_deleted(task: Task):
     schedule = planned(task, minutes=60)
     tick(at("12:30"))
     schedule.runs.undecided().delete()
     Run.objects.ready(at("12:30")).delete()
     tick(at("12:31"))
     tick(at("12:31"))
-    assert ledger(schedule) == [("08:00", "skipped", "catch_up"), ("12:00", "ready", ""), ("13:00", "queued", "")]
+    assert ledger(schedule) == [("08:00", "skipped", "catch_up"), ("13:00", "queued", "")]
 
 
 # Whatever happens, in whatever order
@@ -160,7 +160,7 @@ POLICIES = st.fixed_dictionaries(
 
 @given(POLICIES, st.sampled_from(["skip", "queue", "stop", "allow"]), st.lists(STEPS, min_size=3, max_size=12))
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 def test_every_slot_has_exactly_one_row_whatever_happens(
     owner: User, policies: dict[str, object], overlap: str, steps: list[tuple[str, int]]

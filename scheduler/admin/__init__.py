@@ -6,10 +6,19 @@ What a person may see and do is decided by ``scheduler.access`` alone; the admin
 from __future__ import annotations
 
 from .audit import AuditEntryAdmin
+from .calendars import CalendarAdmin
 from .pollers import PollerAdmin
 from .recurrences import RecurrenceAdmin
 from .runs import RunAdmin
 from .schedules import ScheduleAdmin
 from .tasks import TaskAdmin
 
-__all__ = ["AuditEntryAdmin", "PollerAdmin", "RecurrenceAdmin", "RunAdmin", "ScheduleAdmin", "TaskAdmin"]
+__all__ = [
+    "AuditEntryAdmin",
+    "CalendarAdmin",
+    "PollerAdmin",
+    "RecurrenceAdmin",
+    "RunAdmin",
+    "ScheduleAdmin",
+    "TaskAdmin",
+]

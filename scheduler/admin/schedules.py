@@ -41,6 +41,7 @@ else:
 
 PREVIEWED_SLOTS = 5
 LOCAL_TIMES = ("anchor", "ends_at")
+POLICIES = ("catch_up", "catch_up_limit", "max_lateness_seconds", "jitter_seconds", "calendar")
 
 
 class ScheduleForm(ModelForm):
@@ -72,7 +73,7 @@ class ScheduleForm(ModelForm):
 
     class Meta:
         model = Schedule
-        fields = ("task", "recurrence", "time_zone", "anchor", "ends_at", "arguments", "enabled")
+        fields = ("task", "recurrence", "time_zone", "anchor", "ends_at", *POLICIES, "arguments", "enabled")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         schedule: Schedule | None = kwargs.get("instance")
@@ -134,6 +135,11 @@ class ScheduleParts(BaseModelAdmin):
     """How a schedule is entered, and what is shown of it."""
 
     def formfield_for_dbfield(self, db_field: Field[Any, Any], request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "calendar":
+            field = super().formfield_for_dbfield(db_field, request, **kwargs)
+            if field is not None:
+                field.widget.can_delete_related = False
+            return field
         if db_field.name != "recurrence":
             return super().formfield_for_dbfield(db_field, request, **kwargs)
         field = super().formfield_for_dbfield(db_field, request, **kwargs, form_class=RecurrenceChoice)
@@ -175,6 +181,8 @@ class ScheduleParts(BaseModelAdmin):
             return schedule.problem
         if not schedule.enabled:
             return gettext("Disabled.")
+        if schedule.is_paused:
+            return gettext("Paused by %(who)s") % {"who": schedule.pause_in_words}
         if schedule.ended:
             return gettext("Over: it has no slot any more.")
         return "-" if schedule._state.adding else gettext("Its next slot is in the queue.")
@@ -203,9 +211,9 @@ def _in_its_zone(schedule: Schedule, instant: datetime | None) -> str:
         return in_zone(instant, UTC)
 
 
-ENTERED = ("recurrence", "time_zone", "anchor", "ends_at", "arguments", "enabled")
+ENTERED = ("recurrence", "time_zone", "anchor", "ends_at", *POLICIES, "arguments", "enabled")
 # For those who may only look.
-ENTERED_AS_SHOWN = ("recurrence", "time_zone", "local_anchor", "local_end", "argument_line", "enabled")
+ENTERED_AS_SHOWN = ("recurrence", "time_zone", "local_anchor", "local_end", *POLICIES, "argument_line", "enabled")
 SHOWN = ("next_slots", "state")
 READ_ONLY = (*SHOWN, "local_anchor", "local_end", "argument_line")
 

@@ -74,8 +74,19 @@ class TaskForm(ModelForm):
             "enabled",
             "timeout_seconds",
             "grace_seconds",
+            "overlap",
+            "max_runs",
+            "retries",
+            "retry_delay_seconds",
+            "retry_factor",
+            "after_failure",
+            "late_after_seconds",
+            "alarm_addressees",
         )
-        widgets = {"description": forms.Textarea(attrs={"rows": 3, "class": "vLargeTextField"})}
+        widgets = {
+            "description": forms.Textarea(attrs={"rows": 3, "class": "vLargeTextField"}),
+            "alarm_addressees": forms.Textarea(attrs={"rows": 3, "class": "vLargeTextField"}),
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -203,7 +214,12 @@ class TaskAdmin(SchedulerAdmin):
                     "description": warning if changeable else None,
                 },
             ),
-            (_("Limits"), {"fields": ("timeout_seconds", "grace_seconds")}),
+            (_("Limits"), {"fields": ("timeout_seconds", "grace_seconds", "overlap", "max_runs")}),
+            (
+                _("After a failure"),
+                {"fields": ("retries", "retry_delay_seconds", "retry_factor", "after_failure")},
+            ),
+            (_("Alarms"), {"fields": ("late_after_seconds", "alarm_addressees")}),
         )
 
     def get_readonly_fields(self, request: HttpRequest, obj: Task | None = None) -> tuple[str, ...]:

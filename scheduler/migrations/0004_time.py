@@ -124,7 +124,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name='schedule',
-            name='rule_since',
+            name='covered_until',
             field=models.DateTimeField(editable=False, null=True),
         ),
         migrations.AddField(

@@ -129,8 +129,8 @@ class Schedule(Pausable):
     problem = models.TextField(_("problem"), blank=True, editable=False)
     # When the rule was changed, until the queue is in line with it again; the first time, if it was changed twice
     stale_at = models.DateTimeField(null=True, editable=False)
-    # Since when the rule counts as it is now: slots before then are none of its own
-    rule_since = models.DateTimeField(null=True, editable=False)
+    # Up to here each slot has its row, or is none of the rule as it is now: where a broken chain goes on
+    covered_until = models.DateTimeField(null=True, editable=False)
     next_run = models.OneToOneField(
         "Run", verbose_name=_("next run"), null=True, editable=False, on_delete=models.SET_NULL, related_name="+"
     )
@@ -220,15 +220,14 @@ class Schedule(Pausable):
         self._take_over(current)
 
     def mend(self, now: datetime) -> None:
-        """Put the first slot after the schedule's last row into the queue, if none is there though one should be.
+        """Put the first slot after those that are decided into the queue, if none is there though one should be.
 
-        Only a row deleted by hand breaks the chain. Where no row is left, the first slot after ``now`` is next: the
-        rows of slots before may be what was deleted, and they would run a second time.
+        Only a row deleted by hand breaks the chain. Slots that were decided are not run again, whichever rows are left.
         """
         with transaction.atomic():
             current = Schedule.objects.locked(self.pk)
             if current is not None and current.enabled and not current.ended and current.next_run_id is None:
-                current._move(now, after=current._end_of_rows(now))
+                current._move(now)
         self._take_over(current)
 
     def insert_next(self, *, after: datetime, now: datetime) -> None:
@@ -237,17 +236,18 @@ class Schedule(Pausable):
         Call it on a locked row, in the transaction that took the head out of the queue.
         """
         if not self.enabled:
-            self._set(next_run=None, stale_at=None)
+            self._set(next_run=None, stale_at=None, covered_until=now)
             return
+        if self.stale_at is not None:
+            # ``after`` is a slot of the old rule.
+            after = min(self.stale_at, now)
         try:
-            # ``after`` is a slot of the old rule when the rule has changed since.
-            slot = self._free_slot(after if self.stale_at is None else min(self.stale_at, now))
+            slot = self._free_slot(after)
         except recurrences.InvalidRule as error:
             self._disable(str(error), now)
             return
-        changed = {} if self.stale_at is None else {"stale_at": None, "rule_since": min(self.stale_at, now)}
         run = None if slot is None else self.queue(slot, now)
-        self._set(ended=run is None, problem="", next_run=run, **changed)
+        self._set(ended=run is None, problem="", next_run=run, stale_at=None, covered_until=after)
 
     def decide(self, run: Run, now: datetime) -> bool:
         """Decide a slot that is due: run it, or skip it with a reason; and put the next slot into the queue.
@@ -278,7 +278,7 @@ class Schedule(Pausable):
 
     # How the verbs do it; all on a locked row
 
-    def _move(self, now: datetime, *, after: datetime | None = None) -> None:
+    def _move(self, now: datetime) -> None:
         """Empty the place at the head of the chain, and fill it again by the rule as it is now.
 
         The rule counts from the edit on, not from when it is seen: slots in between get their rows, too.
@@ -302,18 +302,7 @@ class Schedule(Pausable):
             if Run.objects.transition(due.pk, to=Status.SKIPPED, reason=Reason.CATCH_UP, finished_at=now):
                 due.record(RunEvent.What.DECIDED, Reason.CATCH_UP, now=now)
         undecided.delete()
-        self.insert_next(after=since if after is None else after, now=now)
-
-    def _end_of_rows(self, now: datetime) -> datetime:
-        """Up to where the rows of this schedule reach: where a broken chain goes on."""
-        from .run import Run
-
-        decided = self.runs.exclude(pk__in=Run.objects.undecided().filter(schedule=self).values("pk"))
-        last = decided.filter(slot_at__lte=now).order_by("-slot_at").values("slot_at", "slot_until").first()
-        end = last and (last["slot_until"] or last["slot_at"])
-        if end is None:
-            return now
-        return end if self.rule_since is None else max(end, self.rule_since)
+        self.insert_next(after=self.covered_until or now, now=now)
 
     def _disable(self, problem: str, now: datetime, head: Run | None = None) -> None:
         """Take a schedule whose rule cannot be computed out of the queue; the slot that was due says so."""
@@ -387,5 +376,5 @@ class Schedule(Pausable):
 
     def _take_over(self, current: Schedule | None) -> None:
         if current is not None:
-            for name in ("enabled", "ended", "problem", "stale_at", "rule_since", "next_run"):
+            for name in ("enabled", "ended", "problem", "stale_at", "covered_until", "next_run"):
                 setattr(self, name, getattr(current, name))
