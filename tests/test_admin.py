@@ -87,6 +87,10 @@ def a_run_in_progress(task: Task) -> Run:
     )
 
 
+def a_calendar() -> Calendar:
+    return Calendar.objects.get_or_create(name="Holidays", lines="12-25", time_zone="UTC")[0]
+
+
 @dataclass
 class World:
     """A task that some people have permissions on, one that nobody but its owner and the superuser may see."""
@@ -271,6 +275,10 @@ PAGES: dict[str, tuple[Any, dict[str, int]]] = {
     "a recurrence": (lambda w: url(Recurrence, "change", w.recurrence.pk), expected(SEES_TASKS | {"adder"})),
     # The secret task uses it, too.
     "delete a recurrence": (lambda w: url(Recurrence, "delete", w.recurrence.pk), expected({"admin"})),
+    "calendars": (lambda w: url(Calendar, "changelist"), expected(SEES_TASKS | {"adder"})),
+    "add a calendar": (lambda w: url(Calendar, "add"), expected({"admin"})),
+    "a calendar": (lambda w: url(Calendar, "change", a_calendar().pk), expected(SEES_TASKS | {"adder"})),
+    "delete a calendar": (lambda w: url(Calendar, "delete", a_calendar().pk), expected({"admin"})),
     "pollers": (lambda w: url(Poller, "changelist"), expected({"overseer", "admin"})),
     "a poller": (lambda w: url(Poller, "change", w.poller.pk), expected({"overseer", "admin"})),
     "add a poller": (lambda w: url(Poller, "add"), expected(set())),
@@ -300,7 +308,7 @@ def test_every_page_answers_each_role_as_it_may(world: World, page: str) -> None
 
 
 def test_the_pages_above_are_all_that_the_scheduler_has_in_the_admin(world: World) -> None:
-    models = {Task, Recurrence, Schedule, Run, Poller, AuditEntry}
+    models = {Task, Calendar, Recurrence, Schedule, Run, Poller, AuditEntry}
     registered = {model for model in django_admin.site._registry if model._meta.app_label == "scheduler"}
     assert registered == models
     names = {
@@ -1015,6 +1023,9 @@ def test_an_untouched_new_row_is_no_schedule_even_when_the_suggested_time_has_mo
         "time_zone": "UTC",
         "anchor": "2020-01-01T00:00:00",
         "ends_at": "",
+        "catch_up": "once",
+        "catch_up_limit": "10",
+        "jitter_seconds": "0",
         "arguments": "",
         "enabled": "on",
     }

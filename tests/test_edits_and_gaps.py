@@ -175,7 +175,7 @@ def replay(owner: User, policies: dict[str, object], overlap: str, steps: list[t
         name="Replayed", program_root="sample_tasks", program_path="countdown.py", overlap=overlap, max_runs=1
     )
     now = latest = at("07:30")
-    schedule = planned(task, minutes=15, now="07:30", **policies)
+    schedule = planned(task, minutes=15, now="07:30", **policies)  # type: ignore[arg-type]
     for step, value in steps:
         schedule = Schedule.objects.get(pk=schedule.pk)
         match step:
