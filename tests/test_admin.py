@@ -22,6 +22,7 @@ from django.utils import timezone
 from scheduler import access
 from scheduler.models import (
     AuditEntry,
+    Calendar,
     OutputFile,
     Poller,
     Recurrence,
