@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import os
 import re
@@ -13,7 +12,7 @@ import threading
 import time
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
@@ -23,6 +22,9 @@ from benchmarks.waiting import Processes, Unusable, free_port, listens, wait_unt
 from scheduler import outputs
 from scheduler.models import OutputFile, Run, Task
 from tests import servers
+
+if TYPE_CHECKING:
+    import argparse
 
 CONNECTIONS = 16
 SMALL, LARGE = 1024, 1024**3
@@ -55,8 +57,8 @@ http {{
 """
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Downloads a second and GB a second by name. Raises Unusable."""
+def measure(options: argparse.Namespace, figures: dict[str, Any]) -> None:
+    """Downloads a second and GB a second by name, into ``figures``. Raises Unusable."""
     folder = Path(os.environ["SCHEDULER_VAR"])
     processes = Processes(folder / "servers.log")
     cookie, small, large = contents()
@@ -66,7 +68,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "guardian_sendfile2": "/peer/{file}/",
         "nginx_static": "/static-store/{run}/{file}",
     }
-    figures: dict[str, dict[str, list[float]]] = {"downloads_per_s": {}, "download_gb_per_s": {}}
+    figures |= {"downloads_per_s": {}, "download_gb_per_s": {}}
     try:
         port = start(processes, folder, store)
         for _ in range(options.rounds):  # by turns: what disturbs the machine meanwhile meets them all
@@ -80,7 +82,6 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 figures["download_gb_per_s"].setdefault(name, []).append(gigabytes_per_second(port, address, cookie))
     finally:
         processes.end()
-    return figures
 
 
 def contents() -> tuple[str, OutputFile, OutputFile]:

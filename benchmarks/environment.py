@@ -17,7 +17,7 @@ REQUIREMENTS = PROJECT / "benchmarks" / "requirements.txt"
 
 
 def prepare() -> list[str]:
-    """Install what is missing; a sentence for each package that cannot be installed. Raises SetUpError without a venv."""
+    """Install what is missing; a sentence for each package that is not to be had. Raises SetUpError."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     if not PYTHON.exists() or subprocess.run([PYTHON, "-c", "import pip"], capture_output=True, check=False).returncode:
         say(f"Making the virtual environment {VENV} …")

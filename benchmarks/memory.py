@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 from django.contrib.auth import get_user_model
@@ -21,15 +21,18 @@ from scheduler import outputs
 from scheduler.models import Poller, Run, Task
 from scheduler.supervisor import folder as protocol
 
+if TYPE_CHECKING:
+    import argparse
+
 SETTLE_SECONDS = 4.0
 BARE = "import django; django.setup(); print(flush=True); input()"
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """MB by name, and % of a core. Raises Unusable."""
+def measure(options: argparse.Namespace, figures: dict[str, Any]) -> None:
+    """MB by name, and % of a core, into ``figures``. Raises Unusable."""
     folder = Path(os.environ["SCHEDULER_VAR"])
     processes = Processes(folder / "workers.log")
-    figures: dict[str, dict[str, list[float]]] = {"pss_mb": {}, "idle_cpu_percent": {}}
+    figures |= {"pss_mb": {}, "idle_cpu_percent": {}}
     sizes = figures["pss_mb"]
     try:
         poller = psutil.Process(processes.start([*MANAGE, "poller"]).pid)
@@ -48,7 +51,6 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             sizes[f"running_task_{kind}"] = running_tasks(folder, poller, cold=kind == "cold")
     finally:
         processes.end()
-    return figures
 
 
 def running_tasks(folder: Path, poller: psutil.Process, *, cold: bool) -> list[float]:
@@ -74,7 +76,7 @@ def running_tasks(folder: Path, poller: psutil.Process, *, cold: bool) -> list[f
     for run in runs:
         run.cancel(by=user, now=timezone.now())
     wait_until(lambda: not Run.objects.unfinished().exists(), "the tasks are stopped")
-    return [later - earlier for earlier, later in zip(sums, sums[1:], strict=False)]
+    return [later - earlier for earlier, later in pairwise(sums)]
 
 
 def processes_of(run: Run) -> list[psutil.Process]:

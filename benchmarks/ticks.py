@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import time
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import connection, models, transaction
 
 from benchmarks.waiting import Unusable
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator
 
 SIZES = (10, 1_000, 10_000, 100_000, 1_000_000)
 TICKS = 30
@@ -26,17 +28,18 @@ NEVER = START + timedelta(days=10_000)
 Figures = dict[str, dict[str, list[float]]]
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """The ticks of one scheduler, up to so many schedules. Raises Unusable."""
+def measure(options: argparse.Namespace, figures: Figures) -> None:
+    """The ticks of one scheduler, up to so many schedules, into ``figures``. Raises Unusable."""
     sizes = [size for size in SIZES if size <= options.most]
     match options.name:
         case "scheduler":
-            return scheduler(sizes)
+            scheduler(sizes, figures)
         case "django_celery_beat":
-            return celery_beat(sizes)
+            celery_beat(sizes, figures)
         case "django_q2":
-            return django_q2(sizes)
-    raise Unusable(f"There is no scheduler {options.name}.")
+            django_q2(sizes, figures)
+        case _:
+            raise Unusable(f"There is no scheduler {options.name}.")
 
 
 def timed(tick: Callable[[], object]) -> list[float]:
@@ -54,13 +57,13 @@ def timed(tick: Callable[[], object]) -> list[float]:
 # This project
 
 
-def scheduler(sizes: list[int]) -> Figures:
+def scheduler(sizes: list[int], figures: Figures) -> None:
     """None due; then a hundred due; then none due beside as many finished runs as there are schedules."""
     from scheduler.executors.local import LocalExecutor
     from scheduler.models import Recurrence, Run, Schedule, Task
     from scheduler.poller import PollerDaemon
 
-    figures: Figures = {"tick_ms": {}, "sql_ms_a_due_slot": {"": []}, "tick_ms_a_due_slot": {"": []}, "finished": {}}
+    figures |= {"tick_ms": {}, "sql_ms_a_due_slot": {"": []}, "tick_ms_a_due_slot": {"": []}, "finished": {}}
     hourly = Recurrence.objects.create(name="hourly", kind="every", every=1, unit="hours")
     tasks = Task.objects.bulk_create(
         Task(name=f"task {number}", program_root="benchmarks", program_path="one_query.py") for number in range(TASKS)
@@ -79,7 +82,7 @@ def scheduler(sizes: list[int]) -> Figures:
         schedule = Schedule(pk=0, task=tasks[0], recurrence=hourly, anchor=anchor, time_zone="UTC")
         run = Run(pk=0, task=tasks[0], schedule_id=0, slot_at=anchor, due_at=anchor, queued_at=START)
         task = f"{tasks[0].pk} + number % {TASKS}"
-        with deferred_checks():
+        with building():
             multiply(schedule, first, last, {"id": "number", "task_id": task, "next_run_id": "number"})
             multiply(run, first, last, {"id": "number", "task_id": task, "schedule_id": "number", "uuid": UUIDS})
 
@@ -111,11 +114,11 @@ def scheduler(sizes: list[int]) -> Figures:
     )
     first = 10_000_000
     task = f"{tasks[0].pk} + number % {TASKS}"
-    multiply(ended, first + 1, first + made, {"id": "number", "task_id": task, "uuid": UUIDS})
+    with building():
+        multiply(ended, first + 1, first + made, {"id": "number", "task_id": task, "uuid": UUIDS})
     analyse()
     figures["finished"][str(made)] = timed(tick)
     daemon.executor.close()
-    return figures
 
 
 UUIDS = "uuid"
@@ -136,14 +139,8 @@ def multiply(example: models.Model, first: int, last: int, changes: dict[str, st
             expressions.append(change)
         else:
             value = each.get_db_prep_save(getattr(example, each.attname), connection)
-            is_text = connection.vendor == "sqlite"
-            expressions.append(
-                "%s"
-                if is_text
-                else f"%s::{each.rel_db_type(connection) if each.is_relation else each.db_type(connection)}".split(
-                    " GENERATED"
-                )[0].replace("serial", "bigint" if "big" in str(each.db_type(connection)) else "integer")
-            )
+            # A parameter in a SELECT has no type of its own on PostgreSQL.
+            expressions.append("%s" if connection.vendor == "sqlite" else f"%s::{each.db_type(connection)}")
             values.append(value)
     numbers = (
         f"WITH RECURSIVE numbers(number) AS (SELECT {first} UNION ALL SELECT number + 1 FROM numbers WHERE number < {last})"
@@ -153,17 +150,25 @@ def multiply(example: models.Model, first: int, last: int, changes: dict[str, st
     table = connection.ops.quote_name(example._meta.db_table)
     expression = ", ".join(expressions).replace("%032x", "%%032x").replace("number % ", "number %% ")
     select = f"{numbers} SELECT {expression} FROM numbers"
-    with transaction.atomic(), connection.cursor() as cursor:
+    with connection.cursor() as cursor:
         cursor.execute(f"INSERT INTO {table} ({', '.join(columns)}) {select}", values)
         if connection.vendor == "postgresql" and last < 10_000_000:
             cursor.execute(f"SELECT setval(pg_get_serial_sequence('{example._meta.db_table}', 'id'), 20000000)")
 
 
 @contextmanager
-def deferred_checks() -> Iterator[None]:
-    """A schedule and its next run name each other: both are there at the end of the transaction."""
-    with transaction.atomic():
-        yield
+def building() -> Iterator[None]:
+    """One transaction, since a schedule and its next run name each other; on SQLite with room for large indexes."""
+    is_sqlite = connection.vendor == "sqlite"
+    with connection.cursor() as cursor:
+        if is_sqlite:
+            cursor.execute("PRAGMA foreign_keys = OFF")
+            cursor.execute("PRAGMA cache_size = -400000")
+        with transaction.atomic():
+            yield
+        if is_sqlite:
+            cursor.execute("PRAGMA cache_size = -2000")
+            cursor.execute("PRAGMA foreign_keys = ON")
 
 
 def analyse() -> None:
@@ -201,7 +206,7 @@ def demand(module: str) -> None:
         raise Unusable(f"{module} is not installed.")
 
 
-def celery_beat(sizes: list[int]) -> Figures:
+def celery_beat(sizes: list[int], figures: Figures) -> None:
     """django-celery-beat's scheduler: while nothing changes, and in the round after a save."""
     demand("django_celery_beat")
     from django.utils import timezone
@@ -210,7 +215,7 @@ def celery_beat(sizes: list[int]) -> Figures:
 
     from benchmarks.peer_celery import app
 
-    figures: Figures = {"tick_ms": {}, "after_save": {}}
+    figures |= {"tick_ms": {}, "after_save": {}}
     daily = IntervalSchedule.objects.create(every=10_000, period="days")
     made = 0
     for size in sizes:
@@ -231,10 +236,9 @@ def celery_beat(sizes: list[int]) -> Figures:
             beat.tick()
 
         figures["after_save"][str(size)] = timed(tick_after_save)[:5]
-    return figures
 
 
-def django_q2(sizes: list[int]) -> Figures:
+def django_q2(sizes: list[int], figures: Figures) -> None:
     """django-q2's scheduler, which runs twice a minute."""
     demand("django_q")
     from django.utils import timezone
@@ -242,7 +246,7 @@ def django_q2(sizes: list[int]) -> Figures:
     from django_q.models import Schedule
     from django_q.scheduler import scheduler as tick
 
-    figures: Figures = {"tick_ms": {}}
+    figures |= {"tick_ms": {}}
     broker = get_broker()
     far = timezone.now() + timedelta(days=10_000)
     made = 0
@@ -254,4 +258,3 @@ def django_q2(sizes: list[int]) -> Figures:
         Schedule.objects.bulk_create(rows, batch_size=5_000)
         made = size
         figures["tick_ms"][str(size)] = timed(lambda: tick(broker))
-    return figures
