@@ -43,5 +43,5 @@ def prepare() -> list[str]:
 
 
 def _pip(*what: str) -> bool:
-    command = [PYTHON, "-m", "pip", "install", "--no-deps", "--quiet", "--disable-pip-version-check", "--no-input"]
+    command = [str(PYTHON), "-m", "pip", "install", "--no-deps", "--quiet", "--disable-pip-version-check", "--no-input"]
     return subprocess.run([*command, *what], capture_output=True, check=False, env=environment()).returncode == 0

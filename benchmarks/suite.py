@@ -337,7 +337,7 @@ class Bench:
         peers = {"sqlite": PEERS, "postgresql": f"{PEERS},procrastinate.contrib.django"}
         for kind in self.kinds:
             url = f"sqlite:///{template}/db.sqlite3" if kind == "sqlite" else self._named(self._create("template_db"))
-            command = [PYTHON, PROJECT / "manage.py", "migrate", "--verbosity", "0"]
+            command = [str(PYTHON), str(PROJECT / "manage.py"), "migrate", "--verbosity", "0"]
             names = ",".join(name for name in peers[kind].split(",") if self._is_there(name))
             done = subprocess.run(
                 command,
@@ -350,7 +350,7 @@ class Bench:
                 raise Unusable(f"The database cannot be made: {(done.stdout + done.stderr).strip().splitlines()[-1]}")
 
     def _is_there(self, module: str) -> bool:
-        command = [PYTHON, "-c", f"import {module.split('.')[0]}"]
+        command = [str(PYTHON), "-c", f"import {module.split('.')[0]}"]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
     @contextlib.contextmanager

@@ -129,6 +129,7 @@ def multiply(example: models.Model, first: int, last: int, changes: dict[str, st
     fields = example._meta.concrete_fields
     columns, expressions, values = [], [], []
     for each in fields:
+        assert each.column is not None
         columns.append(connection.ops.quote_name(each.column))
         change = changes.get(each.column)
         if change == UUIDS:
@@ -143,7 +144,8 @@ def multiply(example: models.Model, first: int, last: int, changes: dict[str, st
             expressions.append("%s" if connection.vendor == "sqlite" else f"%s::{each.db_type(connection)}")
             values.append(value)
     numbers = (
-        f"WITH RECURSIVE numbers(number) AS (SELECT {first} UNION ALL SELECT number + 1 FROM numbers WHERE number < {last})"
+        f"WITH RECURSIVE numbers(number) AS "
+        f"(SELECT {first} UNION ALL SELECT number + 1 FROM numbers WHERE number < {last})"
         if connection.vendor == "sqlite"
         else f"WITH numbers AS (SELECT generate_series({first}, {last}) AS number)"
     )
@@ -189,13 +191,14 @@ def sql_time() -> Iterator[list[float]]:
         finally:
             spent[0] += time.perf_counter() - begin
 
-    commit = connection._commit
-    connection._commit = lambda: time_it(commit)
+    database: Any = connection  # what commits has no public name
+    commit = database._commit
+    database._commit = lambda: time_it(commit)
     try:
         with connection.execute_wrapper(time_it):
             yield spent
     finally:
-        del connection._commit
+        del database._commit
 
 
 # Peers

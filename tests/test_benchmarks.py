@@ -28,7 +28,7 @@ def results() -> tables.Results:
 
 
 def test_the_command_explains_itself_without_any_peer() -> None:
-    command = [sys.executable, "-I", "-S", PROJECT / "benchmarks" / "run", "--help"]
+    command = [sys.executable, "-I", "-S", str(PROJECT / "benchmarks" / "run"), "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert all(group in done.stdout for group in suite.GROUPS)
 
