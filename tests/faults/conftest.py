@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.runs.conftest import PROJECT, wait_until
-from tests.runs.conftest import start_kind as start_kind
+from tests.runs.conftest import PROJECT, fresh, wait_until
 from tests.runs.conftest import world as world
 from tests.servers import in_ci
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from scheduler.models import Run
+    from scheduler.poller import PollerDaemon
     from tests.runs.conftest import World
 
 # Appends its run to a file, so that starts are counted; then works until it is told to end.
@@ -43,6 +43,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def starts(world: World, run: Run) -> int:
     return world.lines("starts").count(str(run.uuid))
+
+
+def running(world: World, run: Run, *, poller: PollerDaemon | None = None) -> Run:
+    """Wait until the program itself has said that it runs, and the row too; the fresh row."""
+    world.until(lambda: starts(world, run) and fresh(run).started_at, f"run {run.pk} runs", poller=poller)
+    return fresh(run)
 
 
 def demand(met: bool, what: str) -> None:

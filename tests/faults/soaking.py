@@ -231,7 +231,7 @@ class Soak:
     # While
 
     def _start_and_kill(self, tasks: dict[str, list[Task]]) -> None:
-        started, next_kill, next_word = 0, time.monotonic() + 2, 500
+        started, next_kill, next_word = 0, 1, 500
         progress, deadline = (0, 0), time.monotonic() + PATIENCE_SECONDS
         while started < self.goal and time.monotonic() < deadline:
             if progress != (started, len(self.open)):
@@ -242,9 +242,10 @@ class Soak:
                     break
                 self._start(tasks)
                 started += 1
-            if time.monotonic() >= next_kill:
+            # By what was done and not by the clock: on a slow machine pollers would be killed before they are up.
+            if started - len(self.open) >= next_kill:
                 self._kill_somebody()
-                next_kill = time.monotonic() + self.chance.uniform(0.05, 0.9)
+                next_kill += self.chance.randint(1, 4)
             self._look()
             if started >= next_word:
                 self.say(f"soak: {started} runs started")

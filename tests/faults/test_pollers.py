@@ -24,7 +24,7 @@ from scheduler.supervisor import processes
 from scheduler.supervisor.folder import Stage
 from tests.runs.conftest import fresh, is_alive, supervisor_pid, wait_until
 
-from .conftest import WORK, start_poller, starts
+from .conftest import WORK, running, start_poller, starts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +88,7 @@ def test_a_poller_that_was_stopped_for_a_while_finds_its_runs_in_other_hands_and
     runs = [world.start(world.task(WORK, name=f"work{number}")) for number in range(3)]
     stopped = world.poller_process()
     for run in runs:
-        world.until(lambda run=run: fresh(run).started_at, "it runs")
+        running(world, run)
     os.kill(stopped.pid, signal.SIGSTOP)
     (world.folder / "go").touch()
     try:
@@ -107,7 +107,7 @@ def test_a_poller_that_was_stopped_for_a_while_finds_its_runs_in_other_hands_and
 
 def test_a_supervisor_that_is_stopped_for_a_while_is_not_taken_for_dead(world: World) -> None:
     run, poller = world.start(world.task(WORK)), world.poller()
-    world.until(lambda: fresh(run).started_at, "it runs", poller=poller)
+    running(world, run, poller=poller)
     supervisor, program = supervisor_pid(run), fresh(run).pid
     assert program is not None
     os.kill(supervisor, signal.SIGSTOP)
@@ -124,7 +124,7 @@ def test_a_supervisor_that_is_stopped_for_a_while_is_not_taken_for_dead(world: W
 
 def test_a_poller_of_another_host_never_says_what_became_of_a_run(world: World) -> None:
     run, poller = world.start(world.task(WORK)), world.poller()
-    world.until(lambda: fresh(run).started_at, "it runs", poller=poller)
+    running(world, run, poller=poller)
     os.kill(supervisor_pid(run), signal.SIGKILL)
     folder = outputs.run_folder(run.uuid)
     wait_until(lambda: folder.stage() is Stage.DEAD, "the supervisor is gone")
@@ -152,7 +152,7 @@ def test_twenty_runs_outlive_the_poller_that_is_killed_with_them_all_going(world
 def test_a_stray_that_was_given_the_number_of_a_dead_program_is_left_alone(world: World) -> None:
     """Its pid is in task.json, its start is not: a pid alone proves nothing."""
     run, poller = world.start(world.task(WORK)), world.poller()
-    world.until(lambda: fresh(run).started_at, "it runs", poller=poller)
+    running(world, run, poller=poller)
     folder = outputs.run_folder(run.uuid)
     with subprocess.Popen(["sleep", "300"], start_new_session=True) as stranger:
         try:
