@@ -17,7 +17,7 @@ REQUIREMENTS = PROJECT / "benchmarks" / "requirements.txt"
 
 
 def prepare() -> list[str]:
-    """Install what is missing; a sentence for each package that cannot be installed. Raises SetUpError without a venv."""
+    """Install what is missing; a sentence for each package that is not to be had. Raises SetUpError."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     if not PYTHON.exists() or subprocess.run([PYTHON, "-c", "import pip"], capture_output=True, check=False).returncode:
         say(f"Making the virtual environment {VENV} …")
@@ -43,5 +43,5 @@ def prepare() -> list[str]:
 
 
 def _pip(*what: str) -> bool:
-    command = [PYTHON, "-m", "pip", "install", "--no-deps", "--quiet", "--disable-pip-version-check", "--no-input"]
+    command = [str(PYTHON), "-m", "pip", "install", "--no-deps", "--quiet", "--disable-pip-version-check", "--no-input"]
     return subprocess.run([*command, *what], capture_output=True, check=False, env=environment()).returncode == 0

@@ -1,15 +1,17 @@
-"""One measurement in a process of its own, with Django set up: ``python -m benchmarks.measure queue rq_fork …``.
+"""One measurement in a process of its own, with Django set up: ``python -m benchmarks.measure queues rq_fork …``.
 
-``benchmarks/suite.py`` starts it; the figures go into a file as JSON, or a sentence that says why there are none.
+``benchmarks/suite.py`` starts it; the figures go into a file as JSON, with a sentence that says why some are missing.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 from benchmarks.waiting import Unusable
 
@@ -17,8 +19,8 @@ from benchmarks.waiting import Unusable
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, required=True)
-    kinds = parser.add_subparsers(dest="kind", required=True)
-    queue = kinds.add_parser("queue")
+    kinds = parser.add_subparsers(dest="module", required=True)
+    queue = kinds.add_parser("queues")
     queue.add_argument("name")
     for number in ("--workers", "--starts", "--drain", "--rounds"):
         queue.add_argument(number, type=int, required=True)
@@ -35,23 +37,18 @@ def main() -> int:
     import django
 
     django.setup()
-    # Only what is measured is loaded.
+    found: dict[str, Any] = {"figures": {}}
     try:
-        match options.kind:
-            case "queue":
-                from benchmarks import queues as module
-            case "ticks":
-                from benchmarks import ticks as module  # type: ignore[no-redef]
-            case "memory":
-                from benchmarks import memory as module  # type: ignore[no-redef]
-            case "downloads":
-                from benchmarks import downloads as module  # type: ignore[no-redef]
-        found = {"figures": module.measure(options)}
+        # Only what is measured is loaded.
+        module = importlib.import_module(f"benchmarks.{options.module}")
+        module.measure(options, found["figures"])
     except Unusable as error:
-        found = {"problem": str(error)}  # type: ignore[dict-item]
+        found["problem"] = str(error)
+    except KeyboardInterrupt:
+        found["problem"] = "it took too long."
     except Exception as error:
         traceback.print_exc()
-        found = {"problem": f"{type(error).__name__}: {error}".splitlines()[0]}  # type: ignore[dict-item]
+        found["problem"] = f"{type(error).__name__}: {error}".splitlines()[0]
     options.out.write_text(json.dumps(found))
     return 0
 

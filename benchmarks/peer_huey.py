@@ -10,5 +10,5 @@ from huey import SqliteHuey
 from benchmarks import work
 
 django.setup()
-huey = SqliteHuey("benchmarks", filename=os.path.join(os.environ["SCHEDULER_VAR"], "huey.db"), store_none=True)
+huey = SqliteHuey("benchmarks", filename=f"{os.environ['SCHEDULER_VAR']}/huey.db", store_none=True)
 one_query = huey.task()(work.one_query)

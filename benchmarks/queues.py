@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.systems import SYSTEMS, demand
 from benchmarks.waiting import Processes, wait_until
+
+if TYPE_CHECKING:
+    import argparse
 
 WARM_UPS = 4
 SETTLE_SECONDS = 0.05
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """All figures of one system, of one start of its workers. Raises Unusable."""
+def measure(options: argparse.Namespace, figures: dict[str, Any]) -> None:
+    """All figures of one system, of one start of its workers, into ``figures``. Raises Unusable."""
     entry = SYSTEMS[options.name]
     demand(entry)
     folder = Path(os.environ["SCHEDULER_VAR"])
     processes = Processes(folder / "workers.log")
     system = entry.kind(options.workers, folder / "results", processes)
     system.results.touch()
-    figures: dict[str, list[float]] = {"start_ms": [], "query_ms": [], "drained_per_s": []}
+    figures |= {"start_ms": [], "query_ms": [], "drained_per_s": []}
     put = 0
     try:
         system.start()
@@ -52,7 +54,6 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         system.confirm()
     finally:
         processes.end()
-    return figures
 
 
 def lines(path: Path) -> list[tuple[float, float]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
 GROUPS = ("start", "drained", "tick", "memory", "downloads")
 PEERS = "django_q,django_celery_beat"
+LEAST_SECONDS = 10.0  # less time than this is not worth a start
 PAGE = PROJECT / "docs" / "performance.md"
 
 
@@ -52,12 +52,14 @@ class Extent:
     download_rounds: int
     measure_seconds: float
     """A single measurement that takes longer is given up."""
+    all_seconds: float
+    """What has not begun by then is left out."""
 
 
 QUICK = Extent(
     starts=20,
     slow_starts=7,
-    drain=150,
+    drain=120,
     slow_drain=12,
     rounds=2,
     four_workers=("scheduler_warm", "rq_fork"),
@@ -67,10 +69,11 @@ QUICK = Extent(
         "django_celery_beat": 10_000,
         "django_q2": 10_000,
     },
-    idle_seconds=10,
-    download_seconds=2,
+    idle_seconds=8,
+    download_seconds=1,
     download_rounds=3,
-    measure_seconds=90,
+    measure_seconds=120,
+    all_seconds=450,
 )
 THOROUGH = Extent(
     starts=100,
@@ -88,7 +91,8 @@ THOROUGH = Extent(
     idle_seconds=60,
     download_seconds=5,
     download_rounds=5,
-    measure_seconds=900,
+    measure_seconds=1800,
+    all_seconds=24 * 3600,
 )
 
 
@@ -101,13 +105,16 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown:
         say(f"benchmarks/run: there is no measure {', '.join(unknown)}. There are {', '.join(GROUPS)}.")
         return 2
+    chosen = options.systems.split(",") if options.systems else list(SYSTEMS)
+    if strange := sorted(set(chosen) - set(SYSTEMS)):
+        say(f"benchmarks/run: there is no system {', '.join(strange)}. There are {', '.join(SYSTEMS)}.")
+        return 2
     began = time.monotonic()
     results = tables.Results(quick=options.quick)
     try:
         results.problems += prepare()
         if options.install_only:
             return 0
-        chosen = options.systems.split(",") if options.systems else list(SYSTEMS)
         with _bench(results, QUICK if options.quick else THOROUGH) as bench:
             bench.measure(groups, chosen)
     except (SetUpError, Unusable) as error:
@@ -188,39 +195,41 @@ class Bench:
     postgresql: str | None = None
     redis_port: int | None = None
     number: int = 0
-    databases: list[str] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
 
     @property
     def kinds(self) -> tuple[str, ...]:
         return ("sqlite", "postgresql") if self.postgresql else ("sqlite",)
 
     def measure(self, groups: tuple[str, ...], systems: list[str]) -> None:
-        if {"start", "drained"} & set(groups):
-            self._queues(systems, starts="start" in groups, drained="drained" in groups)
+        """Everything on SQLite, then what is left on PostgreSQL: should the time run out, each kind has begun."""
+        queues = {"starts": "start" in groups, "drained": "drained" in groups}
+        if any(queues.values()):
+            self._queues(systems, "sqlite", **queues)
         if "tick" in groups:
             self._ticks()
         if "memory" in groups:
             self._memory()
         if "downloads" in groups:
             self._downloads()
+        if any(queues.values()) and self.postgresql:
+            self._queues(systems, "postgresql", **queues)
 
     # Each kind of measure
 
-    def _queues(self, systems: list[str], *, starts: bool, drained: bool) -> None:
+    def _queues(self, systems: list[str], database: str, *, starts: bool, drained: bool) -> None:
         for name in systems:
             entry = SYSTEMS[name]
-            for database in self.kinds:
-                if entry.only and database != entry.only:
-                    continue
-                shown = name if database == "sqlite" else f"{name}_pg"
-                for workers in (2, 4) if drained and name in self.extent.four_workers else (2,):
-                    figures = self._queue(name, entry, database, shown, workers, starts=starts, drained=drained)
-                    if figures is not None and workers == 2:
-                        self.results.add("start_ms", shown, figures["start_ms"])
-                        self.results.add("query_ms", shown, figures["query_ms"])
-                    if figures is not None:
-                        row = shown if workers == 2 else f"{shown}_{workers}_workers"
-                        self.results.add("drained_per_s", row, figures["drained_per_s"])
+            if entry.only and database != entry.only:
+                continue
+            shown = name if database == "sqlite" else f"{name}_pg"
+            for workers in (2, 4) if drained and name in self.extent.four_workers else (2,):
+                figures = self._queue(name, entry, database, shown, workers, starts=starts, drained=drained)
+                if figures:
+                    self.results.add("start_ms", shown, figures["start_ms"])
+                    self.results.add("query_ms", shown, figures["query_ms"])
+                    row = shown if workers == 2 else f"{shown}_{workers}_workers"
+                    self.results.add("drained_per_s", row, figures["drained_per_s"])
 
     def _queue(
         self, name: str, entry: Entry, database: str, shown: str, workers: int, *, starts: bool, drained: bool
@@ -237,7 +246,7 @@ class Bench:
         if entry.kind.needs in {"rq", "celery"} and self.redis_port is None:
             return None
         return self._run(
-            shown, ["queue", name, *given], database, BENCHMARK_PEERS=entry.apps, BENCHMARK_WORKERS=str(workers)
+            shown, ["queues", name, *given], database, BENCHMARK_PEERS=entry.apps, BENCHMARK_WORKERS=str(workers)
         )
 
     def _ticks(self) -> None:
@@ -292,6 +301,10 @@ class Bench:
         folder.mkdir()
         folder.chmod(0o711)
         out = folder / "out.json"
+        left = self.began + self.extent.all_seconds - time.monotonic()
+        if left < LEAST_SECONDS:
+            self.results.problems.append(f"{what} ({database}) was not measured: the time for a quick run is over.")
+            return None
         say(f"{what} ({database}) …")
         try:
             with self._database(database, folder) as url:
@@ -302,24 +315,20 @@ class Bench:
                     stdin=subprocess.DEVNULL,
                 )
                 try:
-                    process.wait(self.extent.measure_seconds)
+                    process.wait(min(self.extent.measure_seconds, left))
+                except subprocess.TimeoutExpired:
+                    _let_end(process)
                 except BaseException:
-                    # Asked to end, it ends its workers.
-                    process.send_signal(signal.SIGINT)
-                    process.wait()
+                    _let_end(process)
                     raise
             found = json.loads(out.read_text())
         except (OSError, ValueError, RuntimeError) as error:
-            found = {"problem": f"{type(error).__name__}: {error}"}
-        except subprocess.TimeoutExpired:
-            found = {"problem": f"it took longer than {self.extent.measure_seconds:.0f} s."}
+            found = {"figures": {}, "problem": f"{type(error).__name__}: {error}"}
         finally:
-            if "BENCHMARK_KEEP" not in os.environ:
-                shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
         if "problem" in found:
-            self.results.problems.append(f"{what} ({database}) was not measured: {found['problem']}")
+            self.results.problems.append(f"{what} ({database}) was not measured wholly: {found['problem']}")
             say(f"  {found['problem']}")
-            return None
         figures: dict[str, Any] = found["figures"]
         return figures
 
@@ -331,7 +340,7 @@ class Bench:
         peers = {"sqlite": PEERS, "postgresql": f"{PEERS},procrastinate.contrib.django"}
         for kind in self.kinds:
             url = f"sqlite:///{template}/db.sqlite3" if kind == "sqlite" else self._named(self._create("template_db"))
-            command = [PYTHON, PROJECT / "manage.py", "migrate", "--verbosity", "0"]
+            command = [str(PYTHON), str(PROJECT / "manage.py"), "migrate", "--verbosity", "0"]
             names = ",".join(name for name in peers[kind].split(",") if self._is_there(name))
             done = subprocess.run(
                 command,
@@ -344,7 +353,7 @@ class Bench:
                 raise Unusable(f"The database cannot be made: {(done.stdout + done.stderr).strip().splitlines()[-1]}")
 
     def _is_there(self, module: str) -> bool:
-        command = [PYTHON, "-c", f"import {module.split('.')[0]}"]
+        command = [str(PYTHON), "-c", f"import {module.split('.')[0]}"]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
     @contextlib.contextmanager
@@ -390,3 +399,13 @@ class Bench:
         for other in ("SCHEDULER_ROOT", "SCHEDULER_PROGRAM_ROOTS", "SCHEDULER_PROGRAM_USERS", "DJANGO_HTTPS"):
             made.pop(other, None)
         return {**made, **variables}
+
+
+def _let_end(process: subprocess.Popen[bytes]) -> None:
+    """Ask a measurement to end its workers and itself; only then is it killed."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

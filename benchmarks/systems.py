@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING, ClassVar
 from benchmarks.waiting import Processes, Unusable, wait_until
 
 if TYPE_CHECKING:
+    import subprocess
+
     from scheduler.models import Task
 
 PROJECT = Path(__file__).resolve().parent.parent

@@ -43,7 +43,7 @@ def as_json(results: Results) -> dict[str, Any]:
     for measure, rows in results.values.items():
         for row, columns in rows.items():
             medians = {column: _rounded(statistics.median(values)) for column, values in columns.items()}
-            made.setdefault(measure, {})[row] = medians[ONLY] if ONLY in medians else medians
+            made.setdefault(measure, {})[row] = medians.get(ONLY, medians)
     made["tick_ms"] = made.get("tick_ms_by_name", {}).get(OWN, {})
     made["problems"] = results.problems
     made["machine"] = machine()
@@ -60,8 +60,8 @@ def machine() -> str:
 # Tables
 
 TITLES = {
-    "start_ms": ("Start: ms from handing a task over to the first line of its code", "start_ms"),
-    "query_ms": ("Start: ms from handing a task over to the answer of its first query", "query_ms"),
+    "start_ms": ("Start: ms from handing a task over to the first line of its code", "ms"),
+    "query_ms": ("Start: ms from handing a task over to the answer of its first query", "ms"),
     "drained_per_s": ("Drained: tasks a second, all handed over at once, until all are recorded as finished", "per s"),
     "tick_ms_by_name": ("Tick: ms of one round of a scheduler, none due, by the number of schedules", ""),
     "sql_ms_a_due_slot": ("SQL: ms for each slot that is due (100 of them)", "ms"),
@@ -95,7 +95,7 @@ def _list(rows: dict[str, dict[str, list[float]]], unit: str) -> str:
         values = columns[ONLY]
         low, high = spread(values)
         lines.append(
-            f"| {_name(row)} | {_text(statistics.median(values))} | {_text(low)} – {_text(high)} | {len(values)} |"
+            f"| {_name(row)} | {_text(statistics.median(values))} | {_text(low)} to {_text(high)} | {len(values)} |"
         )
     return "\n".join(lines)
 

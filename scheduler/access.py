@@ -5,7 +5,7 @@ through a group), or holds it on this task (directly or through a group). Staff 
 files and events have no permissions of their own: they take everything from their task.
 
 ``can`` decides about one task, ``tasks_with`` is the same rule as a query; everything else here is a name for one of
-the two.
+the two. ``granted`` and ``may`` are its two halves, for a query that brings its row and the answer in one go.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def tasks_with(user: User | AnonymousUser, action: str) -> QuerySet[Task]:
         return Task.objects.none()
     if can_everywhere(user, action):
         return Task.objects.all()
-    return Task.objects.filter(_granted(user, action, OuterRef("pk")))
+    return Task.objects.filter(granted(user.pk, action, OuterRef("pk")))
 
 
 def runs_with(user: User | AnonymousUser, action: str) -> QuerySet[Run]:
@@ -84,21 +84,30 @@ def actions_on(user: User | AnonymousUser, tasks: Iterable[Task]) -> dict[int, s
     everywhere = {action for action in ACTIONS if can_everywhere(user, action)}
     allowed = {pk: set(everywhere) for pk in ids}
     if everywhere != ACTIONS:
-        for rows in (_user_rows(user), _group_rows(user)):
+        for rows in (_user_rows(user.pk), _group_rows(user.pk)):
             found = rows.filter(content_object__in=ids, **_OF_TASKS)
             for pk, codename in found.values_list("content_object", "permission__codename"):
                 allowed[pk].add(codename)
     return allowed
 
 
-def _user_rows(user: User | AnonymousUser) -> QuerySet[TaskUserObjectPermission]:
-    return TaskUserObjectPermission.objects.filter(user=user.pk)
+def granted(user_id: object, action: str, task: OuterRef) -> Q:
+    """Whether a user (an id, or an expression for it) holds a permission on the task itself, as a condition of a query.
 
-
-def _group_rows(user: User | AnonymousUser) -> QuerySet[TaskGroupObjectPermission]:
-    return TaskGroupObjectPermission.objects.filter(group__user=user.pk)
-
-
-def _granted(user: User | AnonymousUser, action: str, task: OuterRef) -> Q:
+    That is only half of the rule: ``may`` adds the other.
+    """
     rows = {"content_object": task, "permission__codename": action, **_OF_TASKS}
-    return Q(Exists(_user_rows(user).filter(**rows))) | Q(Exists(_group_rows(user).filter(**rows)))
+    return Q(Exists(_user_rows(user_id).filter(**rows))) | Q(Exists(_group_rows(user_id).filter(**rows)))
+
+
+def may(user: User | AnonymousUser, action: str, *, granted: bool) -> bool:
+    """Whether the user may do an action on a task of which a query has answered ``granted``."""
+    return user.is_active and not user.is_anonymous and (granted or can_everywhere(user, action))
+
+
+def _user_rows(user_id: object) -> QuerySet[TaskUserObjectPermission]:
+    return TaskUserObjectPermission.objects.filter(user=user_id)
+
+
+def _group_rows(user_id: object) -> QuerySet[TaskGroupObjectPermission]:
+    return TaskGroupObjectPermission.objects.filter(group__user=user_id)

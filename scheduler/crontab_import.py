@@ -16,7 +16,7 @@ from django.utils.translation import gettext
 from scheduler import crontabs, programs, recurrences
 from scheduler.conf import scheduler_settings
 from scheduler.models import Recurrence, Schedule, Task
-from scheduler.words import schedule_in_words
+from scheduler.words import in_words, schedule_in_words
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -220,7 +220,7 @@ def _recurrence(rule: recurrences.Cron) -> Recurrence:
     found = Recurrence.objects.filter(kind=Recurrence.Kind.CRON, cron=rule.line).order_by("pk").first()
     if found is not None:
         return found
-    name = _free_name(Recurrence, recurrences.in_words(rule), 100)
+    name = _free_name(Recurrence, in_words(rule), 100)
     return Recurrence.objects.create(name=name, kind=Recurrence.Kind.CRON, cron=rule.line)
 
 

@@ -24,8 +24,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
-from django.utils.formats import date_format
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -393,7 +392,7 @@ def _plus_months(wall: datetime, months: int) -> datetime | None:
 @lru_cache(maxsize=1000)
 def _parsed(line: str) -> CronSim:
     """The line, read; never step this object, it is shared. Raises InvalidRule."""
-    fields = _fields(line)
+    fields = fields_of(line)
     try:
         parsed = CronSim(" ".join(fields), datetime(2000, 1, 1))
         next(CronSim(" ".join(fields), datetime(2000, 1, 1)))
@@ -404,7 +403,7 @@ def _parsed(line: str) -> CronSim:
     return parsed
 
 
-def _fields(line: str) -> list[str]:
+def fields_of(line: str) -> list[str]:
     """The five fields of a line or of its alias, in capitals. Raises InvalidRule."""
     fields = line.split()
     if len(fields) == 1 and fields[0].lower() in ALIASES:
@@ -463,7 +462,7 @@ def _follows_the_clocks(line: str) -> bool:
 
 def _walls(line: str, start: datetime, *, backwards: bool = False) -> Iterator[datetime]:
     """The wall times that match, later (or earlier) than ``start``, as far as the calendar goes."""
-    steps = CronSim(" ".join(_fields(line)), start, reverse=backwards)
+    steps = CronSim(" ".join(fields_of(line)), start, reverse=backwards)
     while True:
         try:
             yield next(steps)
@@ -560,102 +559,3 @@ def _is_plain_day(start: datetime, end: datetime, zone: ZoneInfo) -> bool:
     """True for the 24 hours from a midnight to the next, when clocks were not changed at that midnight either."""
     wall = _wall(start, zone)
     return wall.time() == time() and end - start == DAY and _wall(start - TICK, zone) == wall - TICK
-
-
-# Words
-
-
-def in_words(rule: Rule) -> str:
-    """The rule for people, in the current language: “every 15 minutes”, “every Monday at 09:00”."""
-    match rule:
-        case Once():
-            return gettext("once")
-        case Every():
-            return _every_in_words(rule.count, rule.unit)
-        case Cron():
-            return _cron_in_words(rule.line) or gettext("cron: %(line)s") % {"line": rule.line}
-
-
-def _every_in_words(count: int, unit: str) -> str:
-    if count == 1:
-        return {
-            "minutes": gettext("every minute"),
-            "hours": gettext("every hour"),
-            "days": gettext("every day"),
-            "weeks": gettext("every week"),
-            "months": gettext("every month"),
-            "years": gettext("every year"),
-        }[unit]
-    return {
-        "minutes": ngettext("every %(count)d minute", "every %(count)d minutes", count),
-        "hours": ngettext("every %(count)d hour", "every %(count)d hours", count),
-        "days": ngettext("every %(count)d day", "every %(count)d days", count),
-        "weeks": ngettext("every %(count)d week", "every %(count)d weeks", count),
-        "months": ngettext("every %(count)d month", "every %(count)d months", count),
-        "years": ngettext("every %(count)d year", "every %(count)d years", count),
-    }[unit] % {"count": count}
-
-
-def _cron_in_words(line: str) -> str | None:
-    """Words for the shapes that most lines have; None for the others, which would only become harder to read."""
-    minute, hour, day, month, weekday = _fields(line)
-    if (day, month, weekday) == ("*", "*", "*"):
-        within_a_day = _within_a_day_in_words(minute, hour)
-        if within_a_day is not None:
-            return within_a_day
-    if not (minute.isdigit() and hour.isdigit()):
-        return None
-    values = {"time": f"{int(hour):02}:{int(minute):02}", "day": day}
-    match day, month, weekday:
-        case "*", "*", "*":
-            return gettext("every day at %(time)s") % values
-        case "*", "*", "1-5" | "MON-FRI":
-            return gettext("every weekday at %(time)s") % values
-        case "*", "*", _:
-            name = _weekday_in_words(weekday)
-            return None if name is None else name % values
-        case "L", "*", "*":
-            return gettext("on the last day of every month at %(time)s") % values
-        case _, "*", "*" if day.isdigit():
-            return gettext("on day %(day)s of every month at %(time)s") % {**values, "day": int(day)}
-        case _, _, "*" if day.isdigit() and month.isdigit():
-            date_in_words = date_format(date(2000, int(month), int(day)), "MONTH_DAY_FORMAT")
-            return gettext("every year on %(date)s at %(time)s") % {**values, "date": date_in_words}
-    return None
-
-
-def _within_a_day_in_words(minute: str, hour: str) -> str | None:
-    if hour == "*" and (step := _step(minute, 60)):
-        return _every_in_words(step, "minutes")
-    if minute == "0" and (step := _step(hour, 24)):
-        return _every_in_words(step, "hours")
-    if hour == "*" and minute.isdigit():
-        return gettext("every hour at minute %(minute)d") % {"minute": int(minute)}
-    return None
-
-
-def _step(field: str, length: int) -> int | None:
-    """N for ``*/N`` that divides the hour or the day (others start anew in each, so “every N” would be wrong)."""
-    if field == "*":
-        return 1
-    step = field.removeprefix("*/")
-    return int(step) if step != field and step.isdigit() and length % int(step) == 0 and int(step) < length else None
-
-
-def _weekday_in_words(weekday: str) -> str | None:
-    match weekday:
-        case "1" | "MON":
-            return gettext("every Monday at %(time)s")
-        case "2" | "TUE":
-            return gettext("every Tuesday at %(time)s")
-        case "3" | "WED":
-            return gettext("every Wednesday at %(time)s")
-        case "4" | "THU":
-            return gettext("every Thursday at %(time)s")
-        case "5" | "FRI":
-            return gettext("every Friday at %(time)s")
-        case "6" | "SAT":
-            return gettext("every Saturday at %(time)s")
-        case "0" | "7" | "SUN":
-            return gettext("every Sunday at %(time)s")
-    return None

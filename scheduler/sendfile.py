@@ -11,10 +11,10 @@ import os
 import re
 import stat
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import django_sendfile
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.utils.cache import get_conditional_response
@@ -41,24 +41,18 @@ def send(request: HttpRequest, path: Path, *, name: str) -> HttpResponseBase:
 
     Raises FileGone when there is no regular file.
     """
+    # The backend itself, and not sendfile2's function around it: that looks at the path three times more, and writes
+    # headers that are wrong for a part of a file (its length) or for a .gz (browsers would unpack it).
+    backend = import_module(settings.SENDFILE_BACKEND).sendfile
     try:
-        open_regular(path).close()
-    except OSError as error:
-        if not isinstance(error, FileNotFoundError):
-            logger.warning("%s is not sent: %s", path, error)
+        if backend is not sendfile:  # ours opens it anyway
+            _opened(path).close()
+        response: HttpResponseBase = backend(request, path)
+    except FileNotFoundError as error:
         raise FileGone(gettext("The file is not in the store any more.")) from error
-    try:
-        response: HttpResponseBase = django_sendfile.sendfile(
-            request, str(path), attachment=True, attachment_filename=False, mimetype="application/octet-stream"
-        )
-    except Http404 as error:
-        raise FileGone(gettext("The file is not in the store any more.")) from error
-    # sendfile2 writes the length of the whole file, also for a part of it and for an answer without a body.
-    del response.headers["Content-Length"]
+    response.headers["Content-Type"] = "application/octet-stream"
     if isinstance(response, FileResponse):
         response.headers["Content-Length"] = str(response.length)
-    # It would make browsers unpack the file on the way.
-    response.headers.pop("Content-Encoding", None)
     response.headers["Content-Disposition"] = content_disposition_header(True, _safe_name(name)) or "attachment"
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
@@ -69,6 +63,16 @@ def send(request: HttpRequest, path: Path, *, name: str) -> HttpResponseBase:
 def _safe_name(name: str) -> str:
     name = name.encode("utf-8", "replace").decode()
     return _NOT_IN_NAMES.sub("_", name).strip(" .") or "file"
+
+
+def _opened(path: Path) -> BinaryIO:
+    """The file, open; whatever keeps it from being sent is a FileNotFoundError, as sendfile2 wants it of a backend."""
+    try:
+        return open_regular(path)
+    except OSError as error:
+        if not isinstance(error, FileNotFoundError):
+            logger.warning("%s is not sent: %s", path, error)
+        raise FileNotFoundError(str(path)) from error
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -136,10 +140,7 @@ class Chunks:
 
 def sendfile(request: HttpRequest, filename: Path, **_kwargs: Any) -> HttpResponseBase:
     """django-sendfile2's backend: GET and HEAD, one range, conditional requests, and constant memory."""
-    try:
-        file = open_regular(Path(filename))
-    except OSError as error:
-        raise FileNotFoundError(str(filename)) from error
+    file = _opened(Path(filename))
     try:
         response = _answer(request, file)
     except BaseException:

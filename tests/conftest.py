@@ -120,3 +120,9 @@ def poller(db: None) -> Poller:
         started_at=now,
         seen_at=now,
     )
+
+
+@pytest.fixture
+def start_kind() -> str:
+    """How programs are started; a module that tries both has a fixture of this name with the two as parameters."""
+    return "cold"

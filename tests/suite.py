@@ -37,6 +37,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sqlite", action="store_true", help="on SQLite only")
     parser.add_argument("--postgresql", action="store_true", help="on PostgreSQL only")
     parser.add_argument("--full", action="store_true", help="the long versions too (SCHEDULER_TESTS_FULL=1)")
+    parser.add_argument(
+        "--soak",
+        type=int,
+        metavar="N",
+        help="instead of the tests: start N runs at random, kill at random, and say whether anything was lost "
+        "(on SQLite unless --postgresql is given)",
+    )
     parser.add_argument("--install-only", action="store_true", help="install what is missing, and run nothing")
     options, for_pytest = parser.parse_known_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
@@ -45,6 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
         prepare("requirements.txt", "requirements-test.txt")
         if options.install_only:
             return 0
+        if options.soak is not None:
+            return _soak(options.soak, for_pytest, sqlite=options.sqlite, postgresql=options.postgresql)
         both = options.sqlite == options.postgresql
         endings: dict[str, tuple[int, str]] = {}
         if both or options.sqlite:
@@ -135,10 +144,26 @@ def _on_postgresql(arguments: list[str], *, full: bool) -> tuple[int, str]:
         raise SetUpError(f"A PostgreSQL for the tests could not be started. {error}") from error
 
 
-def _pytest(name: str, arguments: list[str], *, full: bool, **variables: str) -> tuple[int, str]:
-    """Run pytest; its exit code, and its counts in one line."""
-    say(f"\n*** On {name} ***")
-    # What is set here for another site or database must not be tested on.
+def _soak(runs: int, arguments: list[str], *, sqlite: bool, postgresql: bool) -> int:
+    """The soak of tests/soak.py, which takes further arguments such as --seed; its last line is the last one here."""
+    command = [str(PYTHON), "-m", "tests.soak", str(runs), *arguments]
+    code = 0
+    if sqlite or not postgresql:
+        say("\n*** On SQLite ***")
+        code = subprocess.run(command, cwd=PROJECT, env=_clean_environment(), check=False).returncode
+    if postgresql:
+        say("\n*** On PostgreSQL ***")
+        try:
+            with servers.postgresql() as url:
+                settings = _clean_environment() | {"DATABASE_URL": url}
+                code = subprocess.run(command, cwd=PROJECT, env=settings, check=False).returncode or code
+        except RuntimeError as error:
+            raise SetUpError(f"A PostgreSQL for the soak could not be started. {error}") from error
+    return code
+
+
+def _clean_environment() -> dict[str, str]:
+    """This environment without what is set in it for another site or database: that must not be tested on."""
     settings = environment(DJANGO_SETTINGS_MODULE="tests.settings", PYTHONUNBUFFERED="1")
     for other in (
         "DATABASE_URL",
@@ -152,7 +177,13 @@ def _pytest(name: str, arguments: list[str], *, full: bool, **variables: str) ->
         "SENDFILE_BACKEND",
     ):
         settings.pop(other, None)
-    settings |= variables | ({"SCHEDULER_TESTS_FULL": "1"} if full else {})
+    return settings
+
+
+def _pytest(name: str, arguments: list[str], *, full: bool, **variables: str) -> tuple[int, str]:
+    """Run pytest; its exit code, and its counts in one line."""
+    say(f"\n*** On {name} ***")
+    settings = _clean_environment() | variables | ({"SCHEDULER_TESTS_FULL": "1"} if full else {})
     colour = ["--color=yes"] if sys.stdout.isatty() and not servers.in_ci() else ["--color=no"]
     command: list[str | Path] = [PYTHON, "-m", "pytest", *colour, *arguments]
     last = ""

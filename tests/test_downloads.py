@@ -7,22 +7,24 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.contrib.auth.models import Group, Permission, User
 from django.contrib.sessions.models import Session
 from django.urls import reverse
-from django_sendfile.utils import _get_sendfile
+from guardian.shortcuts import assign_perm
 
 from scheduler import outputs
-from scheduler.models import OutputFile, Run, TaskUserObjectPermission
+from scheduler.models import AuditEntry, OutputFile, Run, TaskUserObjectPermission
 from scheduler.sendfile import CHUNK_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
-    from django.contrib.auth.models import User
     from django.http import HttpResponseBase
     from django.test import Client
     from pytest_django import DjangoAssertNumQueries
+
+    from scheduler.models import Task
 
 pytestmark = pytest.mark.django_db
 
@@ -60,11 +62,8 @@ def client(client: Client, reader: User) -> Client:
 
 
 @pytest.fixture
-def nginx(settings: Any) -> Iterator[None]:
+def nginx(settings: Any) -> None:
     settings.SENDFILE_BACKEND = "django_sendfile.backends.nginx"
-    _get_sendfile.cache_clear()
-    yield
-    _get_sendfile.cache_clear()
 
 
 def test_the_bytes_are_those_of_the_file(client: Client, url: str) -> None:
@@ -177,13 +176,124 @@ def test_a_revoked_permission_counts_between_two_ranges(client: Client, url: str
         assert not response.streaming
 
 
-def test_it_costs_at_most_three_queries_beside_session_and_user(
-    client: Client, url: str, django_assert_max_num_queries: DjangoAssertNumQueries
+# What a download costs: session and user, then one query, or three for whoever holds the permission globally
+
+
+def _by_object(user: User, task: Task) -> None:
+    task.grant(user, "view_task", "view_output")
+
+
+def _by_group(user: User, task: Task) -> None:
+    group = Group.objects.create(name="readers")
+    user.groups.add(group)
+    for codename in ("view_task", "view_output"):
+        assign_perm(f"scheduler.{codename}", group, task)
+
+
+def _task_permissions() -> list[Permission]:
+    wanted = ("view_task", "view_output")
+    return list(Permission.objects.filter(content_type__app_label="scheduler", codename__in=wanted))
+
+
+def _globally(user: User, _task: Task) -> None:
+    user.user_permissions.add(*_task_permissions())
+
+
+def _globally_by_group(user: User, _task: Task) -> None:
+    group = Group.objects.create(name="all readers")
+    user.groups.add(group)
+    group.permissions.add(*_task_permissions())
+
+
+def _as_superuser(user: User, _task: Task) -> None:
+    user.is_superuser = True
+    user.save()
+
+
+def _by_object_and_group_and_globally(user: User, task: Task) -> None:
+    for give in (_by_object, _by_group, _globally, _globally_by_group):
+        give(user, task)
+
+
+WAYS = [
+    (_by_object, 1),
+    (_by_group, 1),
+    (_by_object_and_group_and_globally, 1),
+    (_as_superuser, 1),
+    (_globally, 3),
+    (_globally_by_group, 3),
+]
+
+
+@pytest.mark.parametrize("backend", ["ours", "nginx"])
+@pytest.mark.parametrize("what", ["file", "log"])
+@pytest.mark.parametrize(("give", "queries"), WAYS)
+def test_each_request_of_a_download_costs_at_most_three_queries_beside_session_and_user(
+    client: Client,
+    stranger: User,
+    file: OutputFile,
+    request: pytest.FixtureRequest,
+    django_assert_num_queries: DjangoAssertNumQueries,
+    give: Callable[[User, Task], None],
+    queries: int,
+    what: str,
+    backend: str,
 ) -> None:
-    body(client.get(url))  # the first one is written down
-    with django_assert_max_num_queries(5) as queries:
-        body(client.get(url))
-    assert Session._meta.db_table in queries[0]["sql"]
+    if backend == "nginx":
+        request.getfixturevalue("nginx")
+    outputs.log_path(file.run).write_bytes(BYTES)
+    url = file.get_absolute_url() if what == "file" else reverse("scheduler:run-log-download", args=[file.run.pk])
+    give(stranger, file.run.task)
+    client.force_login(stranger)
+    first = client.get(url)  # the first one is written down
+    assert (first.status_code, AuditEntry.objects.count()) == (200, 1)
+    body(first)
+    etag = first.headers.get("ETag", '"none"')
+    for method, headers in (
+        ("GET", {}),
+        ("HEAD", {}),
+        ("GET", {"Range": "bytes=5-9"}),
+        ("GET", {"Range": f"bytes={len(BYTES)}-"}),
+        ("GET", {"If-None-Match": etag}),
+        ("GET", {"If-Range": etag, "Range": "bytes=5-9"}),
+    ):
+        with django_assert_num_queries(2 + queries) as asked:
+            body(client.generic(method, url, headers=headers))
+        tables = [query["sql"].partition("FROM ")[2].split()[0].strip('"') for query in asked]
+        assert tables[:2] == [Session._meta.db_table, User._meta.db_table]
+
+
+@pytest.mark.parametrize("what", ["file", "log"])
+def test_a_refusal_costs_no_more(
+    client: Client, stranger: User, file: OutputFile, django_assert_num_queries: DjangoAssertNumQueries, what: str
+) -> None:
+    client.force_login(stranger)
+    url = file.get_absolute_url() if what == "file" else reverse("scheduler:run-log-download", args=[file.run.pk])
+    with django_assert_num_queries(2 + 3):
+        assert client.get(url).status_code == 404
+
+
+def test_a_log_may_be_downloaded_only_by_whoever_may_see_the_run_as_well(
+    client: Client, stranger: User, file: OutputFile
+) -> None:
+    outputs.log_path(file.run).write_bytes(b"line")
+    url = reverse("scheduler:run-log-download", args=[file.run.pk])
+    client.force_login(stranger)
+    answers = []
+    for codenames in ((), ("view_output",), ("view_task",), ("view_task", "view_output")):
+        TaskUserObjectPermission.objects.filter(user=stranger).delete()
+        file.run.task.grant(stranger, *codenames)
+        response = client.get(url)
+        body(response)
+        answers.append(response.status_code)
+    assert answers == [404, 404, 403, 200]
+
+
+@pytest.mark.parametrize("number", [0, 2**31, 2**63 - 1, 2**63, 10**30])
+def test_no_number_of_a_run_is_too_large_to_be_answered(client: Client, admin: User, number: int) -> None:
+    client.force_login(admin)
+    response = client.get(reverse("scheduler:run-log-download", args=[number]))
+    assert response.status_code == 404
 
 
 def test_an_anonymous_visitor_comes_back_to_the_file_by_the_log_in_page(client: Client, url: str, reader: User) -> None:

@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 from scheduler import crontabs, recurrences
 from scheduler.crontab_import import Kind, Outcome, arguments_of, import_crontab
 from scheduler.models import Recurrence, Run, Schedule, Task
+from tests.simulated_run import SimulatedRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from django.contrib.auth.models import User
-    from pytest_django import SettingsWrapper
+    from pytest_django.fixtures import Settings
 
 PROJECT = Path(__file__).resolve().parent.parent
 NOW = datetime(2026, 11, 24, 10, 5, 17, tzinfo=UTC)
@@ -252,6 +253,11 @@ def test_any_file_is_read_and_no_line_counts_twice(data: bytes):
 # What is run
 
 
+@pytest.fixture
+def simulated(tmp_path: Path) -> SimulatedRun:
+    return SimulatedRun(tmp_path / "run")
+
+
 def output(text: str, tmp_path: Path, **environment: str) -> str:
     """What the command of a crontab's only line prints, run by its task's arguments."""
     (entry,) = entries(text)
@@ -283,6 +289,14 @@ def test_a_command_runs_as_under_cron(tmp_path: Path):
 )
 def test_a_command_reads_what_comes_after_the_percent_sign(line: str, printed: str, tmp_path: Path):
     assert output(f"* * * * * {line}", tmp_path) == printed
+
+
+def test_run_command_takes_the_arguments_as_they_are_made(simulated: SimulatedRun):
+    line = "GREETING='a b'\nAPI_KEY=hunter2\n* * * * * cat; echo \"$GREETING $API_KEY\"; exit 3%-h --"
+    (entry,) = entries(line)
+    simulated.environment = {"API_KEY": "from the environment", "HOME": str(simulated.folder)}
+    result = simulated.execute(PROJECT / "sample_tasks" / "run_command.py", *arguments_of(entry))
+    assert (result.code, result.log) == (3, "-h --\na b from the environment\n")
 
 
 def test_the_exit_code_is_the_commands_own():
@@ -425,7 +439,7 @@ def test_long_and_odd_commands_have_names_of_one_line():
 
 
 @pytest.mark.django_db
-def test_a_line_runs_as_its_user_or_not_at_all(settings: SettingsWrapper, tmp_path: Path):
+def test_a_line_runs_as_its_user_or_not_at_all(settings: Settings, tmp_path: Path):
     folder = tmp_path / "for_news"
     folder.mkdir(mode=0o755)
     (folder / "run_command.py").write_text("")
@@ -512,7 +526,7 @@ def test_what_cannot_be_used_is_a_sentence(crontab: Callable[[str], str], argume
 
 @pytest.mark.django_db
 def test_without_a_program_that_runs_commands_there_is_nothing_to_import_to(
-    crontab: Callable[[str], str], settings: SettingsWrapper, tmp_path: Path
+    crontab: Callable[[str], str], settings: Settings, tmp_path: Path
 ):
     settings.SCHEDULER = {**settings.SCHEDULER, "PROGRAM_ROOTS": {"empty": tmp_path}}
     with pytest.raises(CommandError, match=r"There is no run_command\.py in any program folder"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from bisect import bisect_left
 from collections import defaultdict
 from datetime import UTC, date, datetime, time, timedelta
@@ -24,7 +23,6 @@ from scheduler.recurrences import (
     Rule,
     clock_change,
     count_slots,
-    in_words,
     named_zone,
     next_slot,
     previous_slot,
@@ -32,7 +30,7 @@ from scheduler.recurrences import (
     skipped_wall,
     which_pass,
 )
-from scheduler.words import schedule_in_words
+from scheduler.words import in_words, schedule_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -492,6 +490,12 @@ def test_any_text_is_a_cron_line_or_an_invalid_rule(line: str):
         (Cron("0 9 * * 1"), "every Monday at 09:00"),
         (Cron("0 9 * * sun"), "every Sunday at 09:00"),
         (Cron("0 9 * * 7"), "every Sunday at 09:00"),
+        (Cron("0 9 * * 4,1"), "every Monday and Thursday at 09:00"),
+        (Cron("30 6 * * sat,0,7"), "every Saturday and Sunday at 06:30"),
+        (Cron("0 20,8,8 * * *"), "every day at 08:00 and 20:00"),
+        (Cron("15 6,12,18 * * 1-5"), "every weekday at 06:15, 12:15 and 18:15"),
+        (Cron("0 1,2,3,4,5 * * *"), "cron: 0 1,2,3,4,5 * * *"),
+        (Cron("0 9 * * 1-3"), "cron: 0 9 * * 1-3"),
         (Cron("@monthly"), "on day 1 of every month at 00:00"),
         (Cron("5 3 L * *"), "on the last day of every month at 03:05"),
         (Cron("@yearly"), "every year on January 1 at 00:00"),
@@ -800,8 +804,8 @@ SIX_ZONES = [
     "Europe/Amsterdam",
     "UTC",
 ]
-# Every change of a clock in these zones and years is on a quarter of an hour; the long version looks at each minute.
-QUARTER = MINUTE if os.environ.get("SCHEDULER_TESTS_FULL") else timedelta(minutes=15)
+# Every change of a clock in these zones and years is on a quarter of an hour; the oracle above looks at each minute.
+QUARTER = timedelta(minutes=15)
 
 
 class RunningClock:

@@ -2,10 +2,11 @@
 
 import time
 
-from scheduler.task import run  # noqa: I001
 from django.contrib.auth.models import User
 
+from scheduler.task import run
+
 User.objects.filter(username="nobody").exists()
-with open(run.arguments[0], "a", encoding="ascii") as file:
+with open(run.arguments[0], "a", encoding="ascii") as file:  # noqa: PTH123
     file.write("there\n")
 time.sleep(600)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import atexit
 import builtins
+import gc
+import io
 import os
 import signal
 import sys
 import threading
+import traceback
 import types
 from contextlib import suppress
 from importlib.machinery import SourceFileLoader
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FLUSH_FAILED = 120  # what Python itself ends with when stdout cannot be flushed
 
@@ -27,8 +33,10 @@ def hides_a_module(path: str) -> bool:
     except OSError:
         return False
     for name in names:
-        file = getattr(sys.modules.get(name.removesuffix(".py")), "__file__", None)
-        if file is None or file.startswith(folder + os.sep):
+        module = sys.modules.get(name.removesuffix(".py"))
+        file = getattr(module, "__file__", None) or ""
+        # A part of the interpreter has no file and cannot be hidden; a package without __init__.py has none either.
+        if not (file or hasattr(module, "__path__")) or file.startswith(folder + os.sep):
             continue
         if name.endswith(".py") or os.path.exists(os.path.join(folder, name, "__init__.py")):
             return True
@@ -38,36 +46,39 @@ def hides_a_module(path: str) -> bool:
 def run_as_main(argv: list[str]) -> NoReturn:
     """Run ``argv[1]`` with what follows as its arguments, and end the process as Python does.
 
-    Threads are waited for, ``atexit`` functions are called, output is flushed; what Python would tear down after that
-    is left to the kernel, since it takes longer than most programs.
+    Threads are waited for, ``atexit`` functions are called, the program's own objects are let go of, and what was
+    written is flushed; tearing down what was loaded before is left to the kernel: it takes longer than most programs.
     """
+    code = _compile(argv)
+    loaded = frozenset(sys.modules)
     sys.orig_argv[:] = argv
     sys.argv[:] = argv[1:]
-    sys.path.insert(0, os.path.dirname(argv[1]))
+    if not sys.flags.safe_path:
+        sys.path.insert(0, os.path.dirname(argv[1]))
     _make_fresh()
-    code: int | signal.Signals
+    _end(_ended_with(lambda: _run(code, argv[1])), loaded)
+
+
+def _compile(argv: list[str]) -> types.CodeType:
+    """The program. What cannot be read or compiled is handed to a new Python, which says so as only it can."""
     try:
-        _run(argv[1])
-        code = 0
-    except SystemExit as error:
-        code = _exit_code(error)
-    except KeyboardInterrupt as error:
-        _show(error)
-        code = signal.SIGINT
-    except BaseException as error:
-        _show(error)
-        code = 1
-    _end(code)
+        return compile(SourceFileLoader("__main__", argv[1]).get_data(argv[1]), argv[1], "exec", dont_inherit=True)
+    except Exception:
+        os.execv(argv[0], argv)  # noqa: S606
 
 
-def _run(path: str) -> None:
+def _run(code: types.CodeType, path: str) -> None:
     main = types.ModuleType("__main__")
-    loader = SourceFileLoader("__main__", path)
     vars(main).update(
-        __file__=path, __builtins__=builtins, __loader__=loader, __spec__=None, __cached__=None, __annotations__={}
+        __file__=path,
+        __builtins__=builtins,
+        __loader__=SourceFileLoader("__main__", path),
+        __spec__=None,
+        __cached__=None,
+        __annotations__={},
     )
     sys.modules["__main__"] = main
-    exec(compile(loader.get_data(path), path, "exec", dont_inherit=True), vars(main))  # noqa: S102  (its purpose)
+    exec(code, vars(main))  # noqa: S102  (its purpose)
 
 
 def _make_fresh() -> None:
@@ -76,6 +87,7 @@ def _make_fresh() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(ignored, signal.SIG_IGN)
+    threading.main_thread()._set_native_id()  # type: ignore[attr-defined]
     if os.environ.get("PYTHONFAULTHANDLER"):
         import faulthandler
 
@@ -84,6 +96,22 @@ def _make_fresh() -> None:
         process.current_process().authkey = os.urandom(32)
     if numpy_random := sys.modules.get("numpy.random"):
         numpy_random.seed()
+
+
+# The end
+
+
+def _ended_with(run: Callable[[], object]) -> int | signal.Signals:
+    """Call this; the exit code, or the signal, that Python would end with. What nobody caught is shown."""
+    try:
+        run()
+    except SystemExit as error:
+        return _exit_code(error)
+    except KeyboardInterrupt as error:
+        return _show(error, signal.SIGINT)
+    except BaseException as error:
+        return _show(error, 1)
+    return 0
 
 
 def _exit_code(error: SystemExit) -> int:
@@ -97,36 +125,84 @@ def _exit_code(error: SystemExit) -> int:
     return 1
 
 
-def _show(error: BaseException) -> None:
-    """Show an uncaught exception as Python would: without the frames of this module."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
-        trace = trace.tb_next
+def _show(error: BaseException, code: int) -> int:
+    """Show an uncaught exception as Python would: without the frames of this module. The exit code that it leads to."""
+    _hide_our_frames(error)
+    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
     with suppress(BaseException):
         sys.stdout.flush()
     try:
-        sys.excepthook(type(error), error.with_traceback(trace), trace)
+        sys.excepthook(type(error), error, error.__traceback__)
+    except SystemExit as leaving:
+        return _exit_code(leaving)
     except BaseException as another:
-        sys.__excepthook__(type(another), another, another.__traceback__)
+        _hide_our_frames(another)
+        another.__context__ = None
+        for title, shown in (("Error in sys.excepthook:", another), ("\nOriginal exception was:", error)):
+            with suppress(Exception):
+                print(title, file=sys.stderr)  # noqa: T201
+            sys.__excepthook__(type(shown), shown, shown.__traceback__)
+    return code
 
 
-def _end(code: int | signal.Signals) -> NoReturn:
+def _hide_our_frames(error: BaseException) -> None:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next
+    error.__traceback__ = trace
+
+
+def _end(code: int | signal.Signals, loaded: frozenset[str]) -> NoReturn:
+    """In the order of Python's own end; whatever the program has done to this process, it ends here."""
     status = int(code)
     try:
-        # In the order of Python's own end: threads, atexit, flush.
-        threading._shutdown()  # type: ignore[attr-defined]
-        atexit._run_exitfuncs()
-    except BaseException as error:
-        _show(error)
-    try:
-        sys.stdout.flush()
-    except ValueError:
-        pass  # the program has closed it
-    except OSError:
-        status = FLUSH_FAILED
-    with suppress(Exception):
-        sys.stderr.flush()
-    if isinstance(code, signal.Signals):
-        signal.signal(code, signal.SIG_DFL)
-        os.kill(os.getpid(), code)
-    os._exit(status)
+        for step in (threading._shutdown, atexit._run_exitfuncs):  # type: ignore[attr-defined]
+            try:
+                step()
+            except BaseException as error:
+                _show(error, 1)
+        flushed = _flush_standard_streams()
+        _let_go(loaded)
+        if not (_flush_standard_streams() and flushed):
+            status = FLUSH_FAILED
+        elif isinstance(code, signal.Signals):
+            signal.signal(code, signal.SIG_DFL)
+            os.kill(os.getpid(), code)
+    finally:
+        os._exit(status)
+
+
+def _let_go(loaded: frozenset[str]) -> None:
+    """Give up the program's own modules, so that objects are finalized, and flush the files that were left open."""
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+    for name in ("last_type", "last_value", "last_traceback"):
+        vars(sys).pop(name, None)
+    _flush_files()  # before: of a file in a cycle the descriptor might be closed first
+    for name in list(sys.modules):
+        if name == "__main__" or name not in loaded:
+            del sys.modules[name]
+    gc.collect()
+    _flush_files()
+
+
+def _flush_files() -> None:
+    for thing in gc.get_objects():  # of the program only: what was loaded before is frozen
+        if isinstance(thing, io.TextIOWrapper | io.BufferedWriter | io.BufferedRandom):
+            with suppress(Exception):
+                if not thing.closed:
+                    thing.flush()
+
+
+def _flush_standard_streams() -> bool:
+    well = True
+    for stream in (getattr(sys, "stdout", None), getattr(sys, "stderr", None)):
+        try:
+            if stream is not None and not getattr(stream, "closed", False):
+                stream.flush()
+        except BaseException as error:
+            well = False
+            if stream is getattr(sys, "stdout", None):
+                said = "".join(traceback.format_exception_only(error))
+                with suppress(Exception):
+                    print(f"Exception ignored in: {stream!r}\n{said}", end="", file=sys.stderr)  # noqa: T201
+    return well

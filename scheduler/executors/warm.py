@@ -42,7 +42,9 @@ class StaysCold(Exception):  # noqa: N818  (an outcome, not an error)
 def main(jobs: int, status: int, parked: int) -> NoReturn:
     """Load Django, say "ready" (or why not) on ``status``, and fork runs until the code changes or the poller ends."""
     # ``python -c`` puts the current folder first; a program's own folder takes this place in its process.
-    sys.path.pop(0)
+    if not sys.flags.safe_path:
+        sys.path.pop(0)
+    os.set_inheritable(jobs, False)
     try:
         _set_up()
         _refuse_what_is_left(given={jobs, status})
@@ -221,6 +223,7 @@ class _Forks:
         job, descriptors, _flags, _address = socket.recv_fds(self.jobs, JOB_BYTES, 1)
         if not job:
             return  # the poller has let go of it: the code has changed, or the poller has ended
+        os.set_inheritable(descriptors[0], False)
         os.write(self._taken_end, PID.pack(os.getpid()))
         call_this_process("supervisor")
         if _has_ended(program):

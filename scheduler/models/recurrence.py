@@ -9,7 +9,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from scheduler import recurrences
+from scheduler import recurrences, words
 
 from .task import validate_name
 
@@ -96,7 +96,7 @@ class Recurrence(models.Model):
     def in_words(self) -> str:
         """The rule for people, such as “every 15 minutes”; the error's sentence for a row that makes no sense."""
         try:
-            return recurrences.in_words(self.rule())
+            return words.in_words(self.rule())
         except recurrences.InvalidRule as error:
             return str(error)
 

@@ -71,6 +71,9 @@ class Watcher:
         folder = outputs.run_folder(run.uuid)
         seen = self._seen.setdefault(run.pk, _Seen())
         stage = folder.stage()
+        if stage is Stage.NOT_STARTED and run.started_at is not None:
+            self._folder_gone(run, folder, now)
+            return
         if stage is Stage.NOT_STARTED:
             self._not_started(run, folder, seen, now, failure)
             return
@@ -221,6 +224,14 @@ class Watcher:
                 return  # not finished while a process of it lives
         logger.warning("run %s: lost. %s", run.pk, detail)
         folder.declare_lost(now.timestamp(), detail)
+
+    def _folder_gone(self, run: Run, folder: RunFolder, now: datetime) -> None:
+        """Somebody has deleted the folder of a run that was started: a second start would find nothing in its way."""
+        end_strays(folder, {"run": str(run.uuid)})
+        if processes.of_run(str(run.uuid), folder.path, leader=run.pid, leader_ticks=None):
+            return  # not finished while a process of it lives: look again in the next round
+        logger.warning("run %s: lost. Its run folder is gone.", run.pk)
+        self._ingest(run, {}, now)
 
     def _collect(self, run: Run, seen: _Seen, now: datetime) -> None:
         """Have the files collected that a dead supervisor left; with growing pauses, since a full disk may be why."""

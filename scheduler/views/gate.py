@@ -98,7 +98,7 @@ def visible_run(request: HttpRequest, pk: int) -> Run:
     runs = access.visible_runs(request.user).select_related("task__owner", "schedule__recurrence", "triggered_by")
     run = runs.filter(pk=pk).first()
     if run is None:
-        raise Http404(gettext("There is no run #%(id)s that you may see.") % {"id": pk})
+        raise no_such_run(pk)
     return run
 
 
@@ -113,4 +113,14 @@ def visible_task(request: HttpRequest, pk: int) -> Task:
 def require(request: HttpRequest, action: str, task: Task) -> None:
     """Raises PermissionDenied when the user may see the task but not do this with it."""
     if not access.can(request.user, action, task):
-        raise PermissionDenied(gettext("You may not do that with “%(task)s”.") % {"task": printable(task.name)})
+        raise refused(task)
+
+
+def no_such_run(pk: int) -> Http404:
+    """What is answered about a run that is not there, or that the user may not see."""
+    return Http404(gettext("There is no run #%(id)s that you may see.") % {"id": pk})
+
+
+def refused(task: Task) -> PermissionDenied:
+    """What is answered to a user who may see the task but not do this with it."""
+    return PermissionDenied(gettext("You may not do that with “%(task)s”.") % {"task": printable(task.name)})

@@ -168,12 +168,6 @@ def supervisor_pid(run: Run) -> int:
 
 
 @pytest.fixture
-def start_kind() -> str:
-    """How programs are started; a module that tries both has a fixture of this name with the two as parameters."""
-    return "cold"
-
-
-@pytest.fixture
 def world(transactional_db: None, settings: Any, monkeypatch: pytest.MonkeyPatch, start_kind: str) -> Iterator[World]:
     folder = Path(tempfile.mkdtemp(prefix="scheduler-world-"))
     folder.chmod(0o711)  # other Unix users pass through it, as they do through a server's folders

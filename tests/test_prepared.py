@@ -1,0 +1,76 @@
+"""Prepared queries: they answer what the queryset answers, and are built once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.db.models import F
+
+from scheduler.models import Run, Task
+from scheduler.prepared import Blank, Prepared
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.db.models import QuerySet
+
+pytestmark = pytest.mark.django_db
+
+
+def by_number_and_name() -> QuerySet[Run, Any]:
+    wanted = Run.objects.filter(pk=Blank("run", Run._meta.pk), task__name=Blank("name", Task._meta.get_field("name")))
+    return wanted.values_list("pk", "uuid", "arguments", "due_at", "finished_at", "task__enabled")
+
+
+def test_it_answers_what_the_queryset_answers(make_run: Callable[..., Run]) -> None:
+    prepared = Prepared(by_number_and_name)
+    for run in (make_run(), make_run(arguments=["%s", "é"])):
+        row = (run.pk, run.uuid, run.arguments, run.due_at, run.finished_at, True)
+        assert prepared.first(Run, run=run.pk, name=run.task.name) == row
+        assert prepared.first(Run, run=run.pk, name="another") is None
+    assert prepared.first(Run, run=0, name="Nightly report") is None
+
+
+def test_it_is_built_once(make_run: Callable[..., Run]) -> None:
+    built = []
+
+    def build() -> QuerySet[Run, Any]:
+        built.append(1)
+        return by_number_and_name()
+
+    prepared = Prepared(build)
+    assert not built  # not when the module is imported, before there is a database
+    for run in (make_run(), make_run()):
+        assert prepared.first(Run, run=run.pk, name=run.task.name)
+    assert len(built) == 1
+
+
+def test_a_value_is_only_a_value(make_run: Callable[..., Run]) -> None:
+    run = make_run()
+    for name in ("' OR 1=1 --", "%s", "%(run)s", run.task.name + "\\"):
+        assert Prepared(by_number_and_name).first(Run, run=run.pk, name=name) is None
+
+
+def test_only_the_first_row_is_asked_for(make_run: Callable[..., Run]) -> None:
+    runs = [make_run(), make_run()]
+    later = Prepared(lambda: Run.objects.filter(task=Blank("task", Task._meta.pk)).order_by("-pk").values_list("pk"))
+    assert later.first(Run, task=runs[0].task_id) == (runs[1].pk,)
+
+
+def test_a_blank_may_stand_in_two_places(make_run: Callable[..., Run]) -> None:
+    run = make_run()
+    pk = Blank("run", Run._meta.pk)
+    twice = Prepared(lambda: Run.objects.filter(pk=pk).annotate(again=pk, own=F("pk")).values_list("again", "own"))
+    assert twice.first(Run, run=run.pk) == (run.pk, run.pk)
+
+
+def test_a_number_that_no_row_can_have_finds_none() -> None:
+    prepared = Prepared(lambda: Run.objects.filter(pk=Blank("run", Run._meta.pk)).values_list("pk"))
+    for number in (-(10**30), -1, 2**63, 10**30):
+        assert prepared.first(Run, run=number) is None
+
+
+def test_a_blank_without_a_value_is_a_mistake_of_the_programmer() -> None:
+    with pytest.raises(KeyError, match="name"):
+        Prepared(by_number_and_name).first(Run, run=1)
