@@ -1,6 +1,7 @@
 """The rows of the scheduler, with their verbs and the words for sets of them."""
 
 from .audit import AuditEntry
+from .deciding import decide_together
 from .outputfile import Archive, OutputFile
 from .permissions import TaskGroupObjectPermission, TaskUserObjectPermission
 from .poller import Poller
@@ -23,4 +24,5 @@ __all__ = [
     "Task",
     "TaskGroupObjectPermission",
     "TaskUserObjectPermission",
+    "decide_together",
 ]

@@ -246,6 +246,33 @@ class Schedule(models.Model):
                 current._set(enabled=False, problem=str(error), next_run=None, stale=False)
             return True
 
+    def step(self, head: Run, now: datetime) -> tuple[datetime | None] | None:
+        """Where the chain goes on after its due head (nowhere: the schedule is over), if nothing else is to be done.
+
+        None when there is more to do: the rule has changed, or slots were missed. Raises recurrences.InvalidRule.
+        Whether rows with later slots are in the way is the caller's to know.
+        """
+        if self.stale or not self.enabled or self.next_run_id != head.pk or head.slot_at is None:
+            return None
+        latest = self._last_slot(now)
+        if latest is not None and latest > head.slot_at:
+            return None
+        following = self.next_slot(head.slot_at)
+        return None if following is not None and following <= now else (following,)
+
+    def run_for(self, slot: datetime, now: datetime) -> Run:
+        """The row of a slot that is to come, not saved yet."""
+        from .run import Run
+
+        return Run(
+            task_id=self.task_id,
+            schedule=self,
+            trigger=Run.Trigger.SCHEDULE,
+            slot_at=slot,
+            due_at=slot,
+            queued_at=now,
+        )
+
     # How the verbs do it; all on a locked row
 
     def _move(self, now: datetime) -> None:
@@ -309,16 +336,9 @@ class Schedule(models.Model):
             Run.objects.undecided().filter(pk=run.pk).update(ready_at=now, arguments=arguments)
 
     def _queue(self, slot: datetime, now: datetime) -> Run:
-        from .run import Run
-
-        return Run.objects.create(
-            task_id=self.task_id,
-            schedule=self,
-            trigger=Run.Trigger.SCHEDULE,
-            slot_at=slot,
-            due_at=slot,
-            queued_at=now,
-        )
+        run = self.run_for(slot, now)
+        run.save(force_insert=True)
+        return run
 
     def _last_slot(self, at_or_before: datetime) -> datetime | None:
         return recurrences.previous_slot(
