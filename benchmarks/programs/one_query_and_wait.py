@@ -4,7 +4,7 @@ import time
 
 from django.contrib.auth.models import User
 
-from scheduler.task import run
+from scheduler.task import run  # isort: split  (it sets Django up, which the models need)
 
 User.objects.filter(username="nobody").exists()
 with open(run.arguments[0], "a", encoding="ascii") as file:  # noqa: PTH123
