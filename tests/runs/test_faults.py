@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 def start_kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
+
 # Appends its run to a file, so that starts are counted; then works until it is told to end.
 WORK = """
     import os, sys, time
