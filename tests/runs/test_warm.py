@@ -17,6 +17,7 @@ from django.db import connection
 from django.utils import timezone
 
 from scheduler import outputs
+from scheduler.executors import launches, warm_process
 from scheduler.executors.local import LocalExecutor
 from scheduler.models import Poller, Run, Task
 from scheduler.states import Status
@@ -489,6 +490,21 @@ def test_a_run_that_nobody_took_is_started_once_by_other_means(world: World, set
     kill(pid)
     assert world.finish(run, poller=poller).status == Status.COMPLETED
     assert world.lines("starts") == [str(run.uuid)]
+
+
+def test_a_launch_that_nobody_answers_is_made_cold(
+    world: World, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launches, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(warm_process, "LEAVING_SECONDS", 0.0)
+    settings.SCHEDULER = {**settings.SCHEDULER, "PARKED": 0}
+    poller = world.poller()
+    pid = warm_pid(poller)
+    os.kill(pid, signal.SIGSTOP)
+    run = world.finish(world.start(world.task(TELL_HOW)), poller=poller)
+    assert (run.status, world.log(run)) == (Status.COMPLETED, "cold\n")
+    executor(poller).close()
+    assert not is_alive(pid)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
