@@ -72,7 +72,7 @@ QUICK = Extent(
     idle_seconds=8,
     download_seconds=1,
     download_rounds=3,
-    measure_seconds=120,
+    measure_seconds=180,
     all_seconds=450,
 )
 THOROUGH = Extent(

@@ -112,7 +112,10 @@ TEMPLATES = [
 ]
 
 DATABASES: dict[str, Any] = {
-    "default": dj_database_url.config(default=f"sqlite:///{VAR / 'db.sqlite3'}", conn_health_checks=True)
+    # Kept between requests: connecting costs more than most pages ask of the database.
+    "default": dj_database_url.config(
+        default=f"sqlite:///{VAR / 'db.sqlite3'}", conn_max_age=60, conn_health_checks=True
+    )
 }
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # A deferred transaction that reads and then writes fails with "database is locked" beside other writers.

@@ -73,6 +73,7 @@ def examine(*, url: str, now: datetime) -> Iterator[Finding]:
         "programs": _programs,
         "task users": _task_users,
         "poller": lambda: _poller(now),
+        "warm starts": lambda: _warm_starts(now),
         "downloads": lambda: _downloads(url),
     }
     for what, look in looks.items():
@@ -244,6 +245,16 @@ def _poller(now: datetime) -> str:
     if old:
         raise Problem(f"version {min(old)} runs, {scheduler.__version__} is installed; restart it")
     return ", ".join(f"{poller} reported {(now - poller.seen_at).total_seconds():.0f} s ago" for poller in up)
+
+
+def _warm_starts(now: datetime) -> str:
+    if not scheduler_settings().warm:
+        return "switched off: SCHEDULER['WARM'] is False"
+    cold = list(Poller.objects.alive(now).exclude(cold_reason=""))
+    if cold:
+        said = "; ".join(f"{poller}: {' '.join(poller.cold_reason.split())}" for poller in cold)
+        raise Problem(f"runs start slowly, mend this or set SCHEDULER['WARM'] to False: {said}")
+    return "runs are forked from a process that has Django loaded"
 
 
 def _downloads(url: str) -> str:

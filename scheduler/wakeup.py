@@ -1,6 +1,7 @@
-"""Waking the pollers of this machine: one datagram, so that what was queued starts at once and not at the next round.
+"""Waking the pollers, so that what was queued starts at once and not at the next round.
 
-A lost datagram costs at most one round; nothing depends on it.
+Those of this machine by a datagram; on PostgreSQL also those of other machines, by a notification. A lost one costs at
+most one round; nothing depends on it.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from scheduler.conf import scheduler_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+# What pollers listen to on PostgreSQL; a channel belongs to one database, so that sites do not wake each other.
+CHANNEL = "scheduler_wake"
 
 
 def wake_folder() -> Path:
@@ -41,5 +45,11 @@ def wake() -> None:
 
 
 def wake_on_commit() -> None:
-    """Wake the pollers once the current transaction is committed."""
+    """Wake the pollers once the current transaction is committed.
+
+    The notification is part of the transaction: PostgreSQL sends it when that is committed, whatever stands between.
+    """
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_notify(%s, '')", [CHANNEL])
     transaction.on_commit(wake)

@@ -2,11 +2,13 @@
 
 import time
 
-from django.contrib.auth.models import User
-
 from scheduler.task import run
 
+PATH = run.arguments[0]  # Django is set up from here on
+
+from django.contrib.auth.models import User  # noqa: E402
+
 User.objects.filter(username="nobody").exists()
-with open(run.arguments[0], "a", encoding="ascii") as file:  # noqa: PTH123
+with open(PATH, "a", encoding="ascii") as file:  # noqa: PTH123
     file.write("there\n")
 time.sleep(600)

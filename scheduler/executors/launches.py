@@ -6,6 +6,7 @@ import os
 import select
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +17,8 @@ SUPERVISOR = Path(protocol.__file__).resolve().parent
 # -I and -S: neither the environment nor site-packages reach the supervisor. UTF-8: file names are bytes.
 SUPERVISOR_COMMAND = [sys.executable, "-I", "-S", "-X", "utf8", str(SUPERVISOR)]
 ANSWER_BYTES = 4096
+# After so long without an answer a run is launched cold: whoever has it may be stopped, or wait for a slow disk.
+PATIENCE_SECONDS = 10.0
 
 
 class Launch(Protocol):
@@ -75,12 +78,21 @@ class WarmLaunch:
         self._environment = environment
         self._answer: str | None = None
         self._cold: ColdLaunch | None = None
+        self._deadline = time.monotonic() + PATIENCE_SECONDS
 
     def answer(self) -> str | None:
         if self._cold is not None:
             return self._cold.answer()
-        if self._answer is None and select.select([self._pipe], [], [], 0)[0]:
-            self._take()
+        if self._answer is None and self._has_spoken(0):
+            said = os.read(self._pipe, ANSWER_BYTES).decode(errors="replace")
+            os.close(self._pipe)
+            if said:
+                self._answer = "" if said == "ok" else said
+            else:
+                self._launch_cold()
+        elif self._answer is None and time.monotonic() > self._deadline:
+            os.close(self._pipe)
+            self._launch_cold()
         return self._answer
 
     def wait(self) -> None:
@@ -88,14 +100,14 @@ class WarmLaunch:
             if self._cold is not None:
                 self._cold.wait()
             else:
-                select.select([self._pipe], [], [])
+                self._has_spoken(PATIENCE_SECONDS)
 
-    def _take(self) -> None:
-        said = os.read(self._pipe, ANSWER_BYTES).decode(errors="replace")
-        os.close(self._pipe)
-        if said:
-            self._answer = "" if said == "ok" else said
-            return
+    def _has_spoken(self, seconds: float) -> bool:
+        poll = select.poll()  # select() knows no descriptor from 1024 on
+        poll.register(self._pipe, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
+    def _launch_cold(self) -> None:
         try:
             self._cold = ColdLaunch(self._folder, self._environment)
         except LaunchError as error:

@@ -19,6 +19,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -44,6 +45,7 @@ def main(jobs: int, status: int, parked: int) -> NoReturn:
     # ``python -c`` puts the current folder first; a program's own folder takes this place in its process.
     if not sys.flags.safe_path:
         sys.path.pop(0)
+    began = time.time()
     os.set_inheritable(jobs, False)
     try:
         _set_up()
@@ -52,7 +54,7 @@ def main(jobs: int, status: int, parked: int) -> NoReturn:
         text = str(why) if isinstance(why, StaysCold) else f"{type(why).__name__}: {why}"
         os.write(status, text.encode(errors="replace")[:JOB_BYTES])
         os._exit(1)
-    code = LoadedCode()
+    code = LoadedCode(since=began)
     kept = _open_descriptors() - {jobs, status}
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # a supervisor that has ended leaves no zombie
     gc.collect()
@@ -104,18 +106,21 @@ def _open_descriptors() -> set[int]:
 class LoadedCode:
     """What this process has loaded, and whether it is still the same on disk.
 
-    A deploy may replace files in place, switch a symbolic link on the way to them, or change what is installed.
+    A deploy may replace files in place, switch a symbolic link on the way to them, or change what is installed. What
+    was changed after ``since`` (seconds of the epoch) may have been loaded before that: it counts as changed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, since: float) -> None:
         self._files = {path: _identity(path) for path in _loaded_files()}
         self._places = {path: os.path.realpath(path) for path in [*sys.path, sys.prefix, sys.executable] if path}
         self._folders = {path: self._packages(path) for path in sys.path if path}
+        self._is_mixed = any(_changed_at(path) >= since for path in self._files)
 
     def has_changed(self) -> bool:
         """Look at all of it once more: about two microseconds a file."""
         return (
-            any(_identity(path) != seen for path, seen in self._files.items())
+            self._is_mixed
+            or any(_identity(path) != seen for path, seen in self._files.items())
             or any(os.path.realpath(path) != seen for path, seen in self._places.items())
             or any(self._packages(path, *seen) != seen for path, seen in self._folders.items())
         )
@@ -151,6 +156,13 @@ def _identity(path: str) -> tuple[int, int, int] | None:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
+def _changed_at(path: str) -> float:
+    try:
+        return os.stat(path).st_ctime
+    except OSError:
+        return 0.0
+
+
 # Forking
 
 
@@ -174,6 +186,7 @@ class _Forks:
         poll.register(self._taken, select.POLLIN)
         # A parked supervisor takes its job from the socket itself; that it was closed is reported in any case.
         poll.register(self.jobs, 0 if self.parked else select.POLLIN)
+        looked_at = time.monotonic()
         while True:
             while len(self._waiting) < self.parked:
                 self._fork()
@@ -188,7 +201,8 @@ class _Forks:
                 # Until it has taken the job, the socket goes on saying that one waits.
                 select.select([self._taken], [], [], LOOK_EVERY_MILLISECONDS / 1000)
                 self._forget_ended()
-            else:
+            if time.monotonic() - looked_at >= LOOK_EVERY_MILLISECONDS / 1000 or not happened:
+                looked_at = time.monotonic()  # also where runs start all the time
                 self._forget_ended()
                 if code.has_changed():
                     return

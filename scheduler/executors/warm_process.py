@@ -21,6 +21,9 @@ STATUS_BYTES = 4096
 # After a failure it is tried again with growing pauses: what is broken may be mended by the next deploy.
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 300.0
 
+# A warm process ends within this time once its socket is closed.
+LEAVING_SECONDS = 5.0
+
 
 class WarmProcess:
     """Keeps one warm process ready, and its successor while that loads; runs are started cold meanwhile."""
@@ -78,7 +81,11 @@ class WarmProcess:
         """Let go of it; what it has forked goes on."""
         self.renew()
         for process in self._leaving:
-            process.wait()
+            try:
+                process.wait(LEAVING_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()  # somebody has stopped it, or its start-up code hangs
+                process.wait()
         self._leaving = []
 
     def _look_at_next(self, instance: _Instance) -> None:
@@ -127,7 +134,9 @@ class _Instance:
 
     def said(self) -> str | None:
         """Nothing yet; "ready", or why it cannot be; None when it has ended."""
-        if select.select([self._status], [], [], 0)[0]:
+        poll = select.poll()  # select() knows no descriptor from 1024 on
+        poll.register(self._status, select.POLLIN)
+        if poll.poll(0):
             self._said = os.read(self._status, STATUS_BYTES).decode(errors="replace") or None
         return self._said
 

@@ -14,7 +14,7 @@ def keep_stale(apps, schema_editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('scheduler', '0002_warm_start'),
+        ('scheduler', '0003_queue_indexes'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

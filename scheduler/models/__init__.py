@@ -3,6 +3,7 @@
 from .alarm import Alarm
 from .audit import AuditEntry
 from .calendar import Calendar
+from .deciding import decide_together
 from .follow_up import FollowUp
 from .outputfile import Archive, OutputFile
 from .pause import SchedulerState
@@ -31,4 +32,5 @@ __all__ = [
     "Task",
     "TaskGroupObjectPermission",
     "TaskUserObjectPermission",
+    "decide_together",
 ]

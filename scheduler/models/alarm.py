@@ -58,8 +58,14 @@ class Alarm(models.Model):
     @classmethod
     def raise_for(cls, run: Run, kind: Kind, *, now: datetime) -> Alarm:
         """The alarm of this kind for a run; however often it is raised, there is one."""
-        values = {"task_id": run.task_id, "schedule_id": run.schedule_id, "at": now}
+        new = cls.about(run, kind, now=now)
+        values = {"task_id": new.task_id, "schedule_id": new.schedule_id, "at": now}
         return cls.objects.get_or_create(run=run, kind=kind, defaults=values)[0]
+
+    @classmethod
+    def about(cls, run: Run, kind: Kind, *, now: datetime) -> Alarm:
+        """An alarm for a run, not saved yet."""
+        return cls(run=run, kind=kind, task_id=run.task_id, schedule_id=run.schedule_id, at=now)
 
     @property
     def sentence(self) -> str:

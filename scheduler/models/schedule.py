@@ -276,6 +276,32 @@ class Schedule(Pausable):
                 current._disable(str(error), now, head)
             return True
 
+    def step(self, head: Run, now: datetime) -> tuple[datetime | None] | None:
+        """Where the chain goes on after its due head (nowhere: the schedule is over), if nothing else is to be done.
+
+        None when there is more to do: the rule has changed, or slots were missed. Raises recurrences.InvalidRule.
+        Whether rows with later slots are in the way is the caller's to know.
+        """
+        if self.stale_at is not None or not self.enabled or self.next_run_id != head.pk or head.slot_at is None:
+            return None
+        if slots.last_due(self, head.slot_at, now) > head.slot_at:
+            return None
+        following = self.next_slot(head.slot_at)
+        return None if following is not None and self.start_of(following) <= now else (following,)
+
+    def run_for(self, slot: datetime, now: datetime) -> Run:
+        """The row of a slot that is to come, not saved yet."""
+        from .run import Run
+
+        return Run(
+            task_id=self.task_id,
+            schedule=self,
+            trigger=Run.Trigger.SCHEDULE,
+            slot_at=slot,
+            due_at=self.start_of(slot),
+            queued_at=now,
+        )
+
     # How the verbs do it; all on a locked row
 
     def _move(self, now: datetime) -> None:
@@ -319,16 +345,9 @@ class Schedule(Pausable):
 
     def queue(self, slot: datetime, now: datetime) -> Run:
         """Write the row of a slot that is still to be decided; for the verbs, on a locked row."""
-        from .run import Run
-
-        return Run.objects.create(
-            task_id=self.task_id,
-            schedule=self,
-            trigger=Run.Trigger.SCHEDULE,
-            slot_at=slot,
-            due_at=self.start_of(slot),
-            queued_at=now,
-        )
+        run = self.run_for(slot, now)
+        run.save(force_insert=True)
+        return run
 
     def start_of(self, slot: datetime) -> datetime:
         """When a slot's run may start: the slot, and a part of the schedule's spread that is always the same for it."""

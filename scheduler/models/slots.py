@@ -5,9 +5,13 @@ Everything here works on a schedule whose row, and whose task's row, the caller 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
+
+from django.db.models import Count, Exists, IntegerField, OuterRef, Subquery
+from django.db.models.functions import Coalesce
 
 from scheduler import calendars, recurrences
 from scheduler.states import Reason, Status
@@ -16,6 +20,10 @@ from .pause import SchedulerState
 from .task import Task
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from django.db.models import QuerySet
+
     from .run import Run
     from .schedule import Schedule
 
@@ -27,6 +35,10 @@ TICK = timedelta(microseconds=1)
 ON_TIME = timedelta(minutes=1)
 # So many slots of a calendar's blackout are passed over, at most, to find one that stands for those that were missed.
 LOOK_BACK = 1000
+# A row that is skipped for one of these may stand for several slots, and says up to which.
+PASSED_OVER = frozenset({Reason.CATCH_UP, Reason.MISSED, Reason.BLOCKED})
+# Of slots that were not run for these reasons, people are told.
+ALARMING = frozenset({Reason.CATCH_UP, Reason.MISSED, Reason.TOO_LATE})
 
 
 def decide(schedule: Schedule, head: Run, slot: datetime, now: datetime) -> None:
@@ -35,7 +47,7 @@ def decide(schedule: Schedule, head: Run, slot: datetime, now: datetime) -> None
     Each is run or skipped by the schedule's policies; slots in a row that are skipped together are one row.
     Raises recurrences.InvalidRule, before anything is written, when rule or calendar cannot be read.
     """
-    latest = _last_due(schedule, slot, now)
+    latest = last_due(schedule, slot, now)
     # Slots in between may have rows of their own: those that were cancelled before the rule was changed.
     covered = _covered(schedule, slot, latest) if latest > slot else []
     chosen = _chosen(schedule, slot, latest, covered, now)
@@ -58,28 +70,83 @@ def settle(schedule: Schedule, run: Run, now: datetime, *, backlog: bool = False
     """Eligible or skipped: the decision about one due slot that no calendar blocks."""
     from .run import Run, RunEvent
 
-    task = schedule.task
-    pause = pause_of(schedule)
-    if pause is not None:
-        _finish(run, Reason.PAUSED, now, detail=pause)
-    elif schedule.max_lateness is not None and now - run.due_at > schedule.max_lateness:
-        _finish(run, Reason.TOO_LATE, now)
-    elif not backlog and _overlaps(task, now):
+    refused = refusal(schedule, run, now, scheduler=SchedulerState.paused())
+    if refused is not None:
+        _finish(run, refused[0], now, detail=refused[1])
+    elif not backlog and _overlaps(schedule.task, now):
         _finish(run, Reason.OVERLAP, now)
-    else:
-        arguments = task.arguments if schedule.arguments is None else schedule.arguments
-        if Run.objects.undecided().filter(pk=run.pk).update(ready_at=now, arguments=arguments):
-            run.record(RunEvent.What.DECIDED, now=now)
+    elif Run.objects.undecided().filter(pk=run.pk).update(ready_at=now, arguments=arguments_of(schedule)):
+        run.record(RunEvent.What.DECIDED, now=now)
 
 
-def pause_of(schedule: Schedule) -> str | None:
-    """Who paused what this schedule needs, and why; empty when its task is disabled; None when nothing is paused."""
+def refusal(
+    schedule: Schedule, run: Run, now: datetime, *, scheduler: SchedulerState | None
+) -> tuple[Reason, str] | None:
+    """Why a due slot is not run, whatever else its task does, with details; ``scheduler`` is None while it goes on."""
     if not schedule.task.enabled:
-        return ""
-    for each in (SchedulerState.paused(), schedule.task, schedule):
+        return Reason.PAUSED, ""
+    for each in (scheduler, schedule.task, schedule):
         if each is not None and each.is_paused:
-            return each.pause_in_words
+            return Reason.PAUSED, each.pause_in_words
+    if schedule.max_lateness is not None and now - run.due_at > schedule.max_lateness:
+        return Reason.TOO_LATE, ""
     return None
+
+
+def arguments_of(schedule: Schedule) -> list[str]:
+    """What a run of this schedule is started with: its own arguments, or else its task's."""
+    return schedule.task.arguments if schedule.arguments is None else schedule.arguments
+
+
+def is_missed(schedule: Schedule, slot: datetime, now: datetime) -> bool:
+    """Whether a slot was missed by a schedule that does not catch up."""
+    return schedule.catch_up == schedule.CatchUp.SKIP and now - schedule.start_of(slot) > ON_TIME
+
+
+@dataclass
+class Load:
+    """What a task has to do: how many of its runs are processed, and how many are ready and wait for their place.
+
+    Counted no further than the task's policy asks for: where any run counts, it is 1 for all of them.
+    """
+
+    processing: int = 0
+    waiting: int = 0
+
+    def is_in_the_way(self, task: Task) -> bool:
+        """Whether one more run of the task overlaps with these; where the old ones are to be stopped, that they are.
+
+        A run that is ready and waits for its place counts, too: it will be under way.
+        """
+        match task.overlap:
+            case Task.Overlap.QUEUE:
+                return self.waiting > 0
+            case Task.Overlap.ALLOW:
+                return self.processing + self.waiting >= task.max_runs
+        return self.processing > 0 or self.waiting > 0
+
+
+def loads(tasks: Iterable[Task], now: datetime) -> dict[int, Load]:
+    """The load of each task; one query, and one more where a task may have several runs at once."""
+    from .run import Run
+
+    several: dict[bool, list[int]] = {False: [], True: []}
+    for task in tasks:
+        several[task.overlap == Task.Overlap.ALLOW and task.max_runs > 1].append(task.pk)
+    processing = Run.objects.processing().filter(task=OuterRef("pk"))
+    waiting = Run.objects.ready(now).filter(task=OuterRef("pk"))
+    found: dict[int, Load] = {}
+    for is_counted, keys in several.items():
+        if keys:
+            look = _count if is_counted else Exists
+            rows = Task.objects.filter(pk__in=keys).order_by().values_list("pk", look(processing), look(waiting))
+            found |= {pk: Load(int(processing), int(waiting)) for pk, processing, waiting in rows}
+    return found
+
+
+def _count(runs: QuerySet[Run]) -> Coalesce:
+    counted = runs.order_by().values("task").annotate(count=Count("pk")).values("count")
+    return Coalesce(Subquery(counted, output_field=IntegerField()), 0)
 
 
 def _covered(schedule: Schedule, slot: datetime, latest: datetime) -> list[Covered]:
@@ -88,7 +155,7 @@ def _covered(schedule: Schedule, slot: datetime, latest: datetime) -> list[Cover
     return [(begin, until or begin) for begin, until in rows.values_list("slot_at", "slot_until") if begin is not None]
 
 
-def _last_due(schedule: Schedule, slot: datetime, now: datetime) -> datetime:
+def last_due(schedule: Schedule, slot: datetime, now: datetime) -> datetime:
     """The last slot whose start, jitter and all, has come; at least ``slot``."""
     latest = schedule.last_slot(now)
     while latest is not None and latest > slot and schedule.start_of(latest) > now:
@@ -112,7 +179,7 @@ def _chosen(
         if cover is not None:
             at = schedule.last_slot(cover - TICK)
             continue
-        if schedule.catch_up == schedule.CatchUp.SKIP and now - schedule.start_of(at) > ON_TIME:
+        if is_missed(schedule, at, now):
             break
         blocked = calendar is not None and calendars.blocks(calendar, at)
         chosen.append((at, blocked))
@@ -159,27 +226,18 @@ def _finish(run: Run, reason: Reason, now: datetime, **values: Any) -> None:
 
     if Run.objects.transition(run.pk, to=Status.SKIPPED, reason=reason, finished_at=now, **values):
         run.record(RunEvent.What.DECIDED, reason, now=now)
-        if reason in {Reason.CATCH_UP, Reason.MISSED, Reason.TOO_LATE}:
+        if reason in ALARMING:
             Alarm.raise_for(run, Alarm.Kind.MISSED, now=now)
 
 
 def _overlaps(task: Task, now: datetime) -> bool:
-    """Whether the task's other runs are in the way of one more; by its policy the old ones are stopped first.
-
-    A run that is ready and waits for its place counts, too: it will be under way.
-    """
+    """Whether the task's other runs are in the way of one more; by its policy the old ones are stopped first."""
     from .run import Run
 
-    processing, waiting = task.runs.processing(), task.runs.ready(now)
-    match task.overlap:
-        case Task.Overlap.QUEUE:
-            return waiting.exists()
-        case Task.Overlap.STOP:
-            for old in processing.filter(cancel_requested_at=None):
-                old.replace(now)
-            for old in waiting.filter(trigger=Run.Trigger.SCHEDULE):
-                _finish(old, Reason.OVERLAP, now)
-            return False
-        case Task.Overlap.ALLOW:
-            return processing.count() + waiting.count() >= task.max_runs
-    return processing.exists() or waiting.exists()
+    if task.overlap != Task.Overlap.STOP:
+        return loads([task], now)[task.pk].is_in_the_way(task)
+    for old in task.runs.processing().filter(cancel_requested_at=None):
+        old.replace(now)
+    for old in task.runs.ready(now).filter(trigger=Run.Trigger.SCHEDULE):
+        _finish(old, Reason.OVERLAP, now)
+    return False

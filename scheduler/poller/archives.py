@@ -37,9 +37,14 @@ class Archiver:
     _builders: dict[uuid.UUID, subprocess.Popen[bytes]] = field(default_factory=dict)
     _attempts: dict[uuid.UUID, int] = field(default_factory=dict)
 
+    def rest(self) -> int:
+        """A round without anything to build; 0."""
+        self._builders = {key: builder for key, builder in self._builders.items() if builder.poll() is None}
+        return 0
+
     def look(self, now: datetime) -> int:
         """One round; how many archives are under way."""
-        self._builders = {key: builder for key, builder in self._builders.items() if builder.poll() is None}
+        self.rest()
         waiting = list(
             Archive.objects.unfinished()
             .filter(run__host=self.host)

@@ -1,4 +1,4 @@
-"""The poller's loop: report, mend, decide, claim, watch, sleep."""
+"""The poller's loop: report, look what there is to do, mend, decide, watch, claim, sleep."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connection
-from django.db.models import Min
 from django.utils import timezone
 
 import scheduler
 from scheduler import outputs
 from scheduler.conf import scheduler_settings
-from scheduler.models import Poller, Run, Schedule, StoreRemoval
+from scheduler.models import Poller, Run, Schedule, StoreRemoval, decide_together
+from scheduler.poller.agenda import Agenda, look
 from scheduler.poller.alarms import Alarms
 from scheduler.poller.archives import Archiver
 from scheduler.poller.each import each
 from scheduler.poller.host import Host, this_host
+from scheduler.poller.notifications import Notifications
 from scheduler.poller.notify import notify
 from scheduler.poller.waker import Waker, remove_abandoned_sockets
 from scheduler.poller.watch import Watcher
@@ -34,9 +35,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 IDLE_SECONDS = 1.0
-BUSY_SECONDS = 0.25
+BUSY_SECONDS = 0.5  # messages and progress appear by then; ends wake the poller
 REPORT_EVERY = timedelta(seconds=5)
 BATCH = 200
+CLAIMS_AT_ONCE = 16  # the first of them waits for the last before it is launched
 KEEP_ENDED_POLLERS = timedelta(days=7)
 
 
@@ -54,6 +56,9 @@ class PollerDaemon:
         self.busy = self.capacity
         """How many runs of this host were under way at the last look; before the first one there may be no place."""
         self.row = self._new_row()
+        self.notifications = Notifications()
+        self.agenda = Agenda()
+        self.decided = 0
         self.stopping = False
         self.renewing = False
 
@@ -62,7 +67,7 @@ class PollerDaemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         signal.signal(signal.SIGHUP, self._renew)
-        with Waker(self.row.pk) as waker:
+        with Waker(self.row.pk, [self.watcher.ends, self.notifications]) as waker:
             logger.info(
                 "poller %s on %s, pid %s: up, capacity %s", self.row.pk, self.host.name, os.getpid(), self.capacity
             )
@@ -71,6 +76,7 @@ class PollerDaemon:
             while not self.stopping:
                 try:
                     self._keep_warm()
+                    self.notifications.listen()
                     pause = self._pause(self.tick(timezone.now()))
                     if not database_is_up:
                         logger.info("the database answers again")
@@ -90,6 +96,7 @@ class PollerDaemon:
                 notify("WATCHDOG=1")  # the database being gone is no reason to be restarted
                 waker.wait(pause)
         notify("STOPPING=1")
+        self.notifications.close()
         self.executor.close()
         self._say_goodbye()
 
@@ -98,14 +105,17 @@ class PollerDaemon:
         # What is ready starts first: it is what somebody waits for, and the rest of the round takes longer.
         known_busy = self.busy + self._claim(now, self.capacity - self.busy)
         self._report(now)
-        self._mend(now)
-        decided = self._decide(now)
-        self.busy = self.watcher.look_at_all(now)
-        if decided or self.busy < known_busy:
+        self.agenda = agenda = look(self.row.pk, self.host.id, now)
+        if agenda.stale or agenda.broken:
+            self._mend(now)
+        self.decided = self._decide(now) if agenda.due else 0
+        self.busy = self.watcher.look_at_all(now) if agenda.processing else self.watcher.rest()
+        if self.decided or self.busy < known_busy:
             self.busy += self._claim(now, self.capacity - self.busy)
-        self._remove_deleted()
+        if agenda.removals:
+            self._remove_deleted()
         self.alarms.look(now)
-        return self.busy + self.archiver.look(now)
+        return self.busy + (self.archiver.look(now) if agenda.archives else self.archiver.rest())
 
     # One step each
 
@@ -139,25 +149,33 @@ class PollerDaemon:
             each(schedule, lambda schedule: schedule.mend(now))
 
     def _decide(self, now: datetime) -> int:
-        """Decide what becomes of the slots that are due; how many there were."""
-        due = list(Run.objects.due(now).select_related("schedule")[:BATCH])
-        for run in due:
-            each(run, lambda run: run.decide(now))
-        return len(due)
+        """Decide due slots; how many were."""
+        due = list(Run.objects.due(now)[:BATCH])
+        decided, left = decide_together(due, now) if len(due) > 1 else (0, due)
+        return decided + sum(each(run, lambda run: run.decide(now)) for run in left)
 
     def _claim(self, now: datetime, places: int) -> int:
         """Claim at most so many ready runs and launch them; how many."""
-        if places <= 0:
-            return 0
+        # A few more than there are places: another poller may be faster.
+        candidates = Run.objects.next_startable(now, places * 2)
         claimed = 0
-        # A few more than there are places: another poller may be faster, or two of them may be of one task.
-        for run in Run.objects.startable(now)[: places * 4]:
-            if claimed == places:
-                break
-            if each(run, lambda run: run.claim(host=self.host.id, host_name=self.host.name, now=now)):
+        while candidates and claimed < places:
+            count = min(places - claimed, CLAIMS_AT_ONCE)
+            batch, candidates = candidates[:count], candidates[count:]
+            for run in self._claim_together(batch, now):
                 claimed += 1
                 each(run, lambda run: self.watcher.launch(run, now))
         return claimed
+
+    def _claim_together(self, runs: list[Run], now: datetime) -> list[Run]:
+        host, host_name = self.host.id, self.host.name
+        try:
+            return Run.objects.claim(runs, host=host, host_name=host_name, now=now)
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception:
+            logger.exception("%d runs could not be claimed together; one by one they are", len(runs))
+            return [run for run in runs if each(run, lambda run: run.claim(host=host, host_name=host_name, now=now))]
 
     def _remove_deleted(self) -> None:
         for removal in StoreRemoval.objects.filter(host=self.host.id)[:BATCH]:
@@ -180,12 +198,14 @@ class PollerDaemon:
         )
 
     def _pause(self, busy: int) -> float:
-        """How long to sleep: until the next row is due, but not for longer than a round may take."""
-        longest = BUSY_SECONDS if busy else IDLE_SECONDS
-        due_at: datetime | None = Run.objects.undecided().aggregate(first=Min("due_at"))["first"]
-        if due_at is None:
+        """How long to sleep: until the next run is due, but not for longer than a round may take."""
+        if self.decided:
+            return 0.0  # the next round shows when the slots are due that have come into the queue
+        # Slots that are due and were not decided are in somebody's hands, or bad rows.
+        longest = BUSY_SECONDS if busy or self.agenda.due else IDLE_SECONDS
+        if self.agenda.next_due_at is None:
             return longest
-        left = (due_at - timezone.now()).total_seconds()
+        left = (self.agenda.next_due_at - timezone.now()).total_seconds()
         return min(longest, max(left, 0.01))
 
     def _keep_warm(self) -> None:

@@ -1,4 +1,4 @@
-"""What ends the poller's sleep: a datagram from the web process or a supervisor, or a signal."""
+"""What ends the poller's sleep: a datagram from the web process or a supervisor, a signal, another channel."""
 
 from __future__ import annotations
 
@@ -7,20 +7,32 @@ import os
 import select
 import signal
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from scheduler.wakeup import wake_folder
 
 if TYPE_CHECKING:
     import uuid
+    from collections.abc import Sequence
     from types import TracebackType
 
 
-class Waker:
-    """A socket in ROOT/wake and the wake-up pipe of Python's signal handlers."""
+class Channel(Protocol):
+    """Something with a descriptor that is readable when there is news."""
 
-    def __init__(self, poller: uuid.UUID) -> None:
+    def fileno(self) -> int | None:
+        """The descriptor; None while there is none."""
+
+    def drain(self) -> None:
+        """Take the news in, so that the descriptor is no longer readable."""
+
+
+class Waker:
+    """A socket in ROOT/wake, the wake-up pipe of Python's signal handlers, and other channels."""
+
+    def __init__(self, poller: uuid.UUID, channels: Sequence[Channel] = ()) -> None:
         self.path = wake_folder() / f"{poller}.sock"
+        self._channels = channels
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
         # A path in a unix address has at most 107 bytes: bind by the folder's descriptor if it is longer.
@@ -50,11 +62,23 @@ class Waker:
 
     def wait(self, seconds: float) -> None:
         """Sleep this long, or until somebody pokes."""
-        readable, _, _ = select.select([self._socket, self._signalled], [], [], max(seconds, 0))
-        for end in readable:
-            with contextlib.suppress(BlockingIOError):
-                while end.recv(64):
-                    pass
+        waiting = select.poll()  # select() knows no descriptor above 1023
+        channels: dict[int, Channel] = {}
+        for end in (self._socket, self._signalled):
+            waiting.register(end, select.POLLIN)
+        for channel in self._channels:
+            descriptor = channel.fileno()
+            if descriptor is not None:
+                channels[descriptor] = channel
+                waiting.register(descriptor, select.POLLIN)
+        ready = {descriptor for descriptor, _event in waiting.poll(max(seconds, 0) * 1000)}
+        for end in (self._socket, self._signalled):
+            if end.fileno() in ready:
+                with contextlib.suppress(BlockingIOError):
+                    while end.recv(64):
+                        pass
+        for descriptor in ready & channels.keys():
+            channels[descriptor].drain()
 
 
 def remove_abandoned_sockets(alive: set[uuid.UUID]) -> None:

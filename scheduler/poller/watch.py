@@ -18,6 +18,7 @@ from scheduler.executors import Executor, LaunchError
 from scheduler.models import OutputFile, ProcessSample, Run, RunEvent
 from scheduler.models.follow_up import after_end, lock_for_end
 from scheduler.poller.each import each
+from scheduler.poller.ends import Ends
 from scheduler.poller.reports import ALL_BYTES, read_reports
 from scheduler.poller.sampling import Sampler
 from scheduler.states import Reason, Status
@@ -45,27 +46,37 @@ class _Seen:
     launches: int = 0
     next_collection: float = 0.0
     collections: int = 0
+    is_followed: bool = False
 
 
 @dataclass(slots=True)
 class Watcher:
     host: uuid.UUID
     executor: Executor
+    ends: Ends = field(default_factory=Ends)
     _seen: dict[int, _Seen] = field(default_factory=dict)
     _sampler: Sampler = field(default_factory=Sampler)
     _next_sample: float = 0.0
+    _ended: int = 0
 
     def look_at_all(self, now: datetime) -> int:
-        """Look at every run of this host that is being processed; how many there are."""
+        """Look at every run of this host that is being processed; how many are so still."""
+        self._ended = 0
         failures = self.executor.take_failures()
-        runs = list(Run.objects.processing().filter(host=self.host).select_related("task"))
+        runs = list(Run.objects.processing_on(self.host).select_related("task"))
         for run in runs:
             each(run, lambda run: self._look(run, now, failures.get(run.uuid)))
         self._seen = {run.pk: self._seen[run.pk] for run in runs if run.pk in self._seen}
         if runs and time.monotonic() >= self._next_sample:
             self._sample(runs, now)
             self._next_sample = time.monotonic() + SAMPLE_EVERY_SECONDS
-        return len(runs)
+        return len(runs) - self._ended
+
+    def rest(self) -> int:
+        """A round without any run of this host that is being processed; 0."""
+        self.executor.take_failures()
+        self._seen.clear()
+        return 0
 
     def _look(self, run: Run, now: datetime, failure: str | None) -> None:
         folder = outputs.run_folder(run.uuid)
@@ -78,6 +89,8 @@ class Watcher:
             self._not_started(run, folder, seen, now, failure)
             return
         seen.not_started_since = None
+        if not seen.is_followed and stage in {Stage.STARTING, Stage.RUNNING}:
+            self._follow(folder, seen)
         if stage is Stage.RETIRED:
             self._ingest(run, read_json(folder.tombstone) or {}, now)
             return
@@ -92,7 +105,7 @@ class Watcher:
                 names = (protocol.STARTED, protocol.TASK, protocol.EXIT, protocol.DONE)
                 self._ingest(run, {name: folder.read(name) for name in names}, now)
             case Stage.DEAD:
-                self._dead(run, folder, now)
+                self._dead(run, folder, seen, now)
             case Stage.ENDED:
                 self._collect(run, seen, now)
 
@@ -157,6 +170,14 @@ class Watcher:
                 if started.get("claim_token") != run.claim_token:
                     run.record(RunEvent.What.RECOVERED, now=now)
 
+    def _follow(self, folder: RunFolder, seen: _Seen) -> None:
+        """Be woken by the end of its supervisor, whether it says so or not."""
+        started = folder.read(protocol.STARTED) or {}
+        pid, ticks = started.get("pid"), started.get("start_ticks")
+        if isinstance(pid, int) and isinstance(ticks, int):
+            seen.is_followed = True
+            self.ends.follow(pid, ticks)
+
     def take_reports(self, run: Run, folder: RunFolder, now: datetime, *, until_end: bool) -> None:
         """Store the newest message and progress; with ``until_end`` all that is left to read."""
         while True:
@@ -207,7 +228,7 @@ class Watcher:
 
     # After its end
 
-    def _dead(self, run: Run, folder: RunFolder, now: datetime) -> None:
+    def _dead(self, run: Run, folder: RunFolder, seen: _Seen, now: datetime) -> None:
         """The supervisor is gone and has written no end: end what is left, then say that the run is lost."""
         started = folder.read(protocol.STARTED) or {}
         if started.get("boot_id") != processes.boot_id():
@@ -223,7 +244,8 @@ class Watcher:
             ):
                 return  # not finished while a process of it lives
         logger.warning("run %s: lost. %s", run.pk, detail)
-        folder.declare_lost(now.timestamp(), detail)
+        if folder.declare_lost(now.timestamp(), detail):
+            self._collect(run, seen, now)
 
     def _folder_gone(self, run: Run, folder: RunFolder, now: datetime) -> None:
         """Somebody has deleted the folder of a run that was started: a second start would find nothing in its way."""
@@ -280,6 +302,7 @@ class Watcher:
                 run.record(RunEvent.What.FINISHED, reason, now=now)
                 after_end(run.pk, now)
         outputs.retire(run.uuid)
+        self._ended += 1
 
 
 def _outcome(exited: dict[str, Any]) -> tuple[Status, Reason]:

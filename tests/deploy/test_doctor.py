@@ -68,7 +68,7 @@ def test_a_healthy_set_up_is_green(healthy: Path) -> None:
 def test_the_command_prints_a_line_each_and_ends_with_0_or_1(healthy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     call_command("doctor")
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 12
+    assert len(lines) == 13
     assert all(line.startswith("ok ") for line in lines)
     (healthy / "store").chmod(0o2777)
     with pytest.raises(SystemExit) as ended:
@@ -89,6 +89,16 @@ def test_without_a_poller_it_says_how_to_start_one(healthy: Path) -> None:
 def test_a_poller_of_an_older_version_is_to_be_restarted(healthy: Path) -> None:
     Poller.objects.update(version="0.0.1")
     assert wrong()["poller"] == "version 0.0.1 runs, 0.1.0 is installed; restart it"
+
+
+def test_starts_that_are_cold_are_told_with_the_reason_unless_that_was_chosen(healthy: Path, settings: Any) -> None:
+    Poller.objects.update(cold_reason="LookupError: no\nsuch luck")
+    assert "here (1): LookupError: no such luck" in wrong()["warm starts"]
+    settings.SCHEDULER = {**settings.SCHEDULER, "WARM": False}
+    assert wrong() == {}
+    settings.SCHEDULER = {**settings.SCHEDULER, "WARM": True}
+    Poller.objects.update(ended_at=timezone.now())
+    assert "warm starts" not in wrong()
 
 
 @pytest.mark.parametrize(

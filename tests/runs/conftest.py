@@ -86,7 +86,7 @@ class World:
         executor = LocalExecutor()
         self.daemons.append(PollerDaemon(executor))
         if self.start_kind == "warm":
-            wait_until(lambda: executor.prepare() or executor.warm.pid, "the warm process is ready")
+            wait_until(lambda: _is_warm(executor), "the warm process is ready")
         return self.daemons[-1]
 
     def poller_process(self) -> subprocess.Popen[bytes]:
@@ -143,6 +143,11 @@ class World:
                     os.kill(known["pid"], signal.SIGKILL)
             if not run.is_finished and run_folder.has(protocol.STARTED):
                 end_strays(run_folder, {"run": str(run.uuid)})
+
+
+def _is_warm(executor: LocalExecutor) -> bool:
+    executor.prepare()
+    return executor.warm.pid is not None
 
 
 def fresh(run: Run) -> Run:

@@ -13,10 +13,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            daemon = PollerDaemon(LocalExecutor())
+            PollerDaemon(LocalExecutor()).run()
         except OSError as error:
             raise CommandError(
                 f"The scheduler's folder cannot be used: {error.strerror or error} ({error.filename}). "
                 "Make it writable for this user, or set SCHEDULER['ROOT'] to another folder."
             ) from error
-        daemon.run()

@@ -1,0 +1,57 @@
+"""What there is to do in this round, besides starting what is ready: one query, so that an idle poller costs little."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime  # noqa: TC003
+from typing import TYPE_CHECKING
+
+from django.db.models import Exists, Subquery
+
+from scheduler.models import Archive, Poller, Run, Schedule, StoreRemoval
+
+if TYPE_CHECKING:
+    import uuid
+
+    from django.db.models import QuerySet
+
+
+@dataclass(frozen=True, slots=True)
+class Agenda:
+    """Which of the poller's steps have something to do. Without a row of the poller's own: all, to be safe."""
+
+    stale: bool = True
+    broken: bool = True
+    due: bool = True
+    processing: bool = True
+    removals: bool = True
+    archives: bool = True
+    next_due_at: datetime | None = None
+    """When the next run in the queue comes due, if it has not yet."""
+
+
+def look(poller: uuid.UUID, host: uuid.UUID, now: datetime) -> Agenda:
+    """Ask for all of it at once; each part is one look into an index (docs/queries.md)."""
+    found = (
+        Poller.objects.filter(pk=poller)
+        .values_list(
+            Exists(Schedule.objects.stale()),
+            Exists(Schedule.objects.broken()),
+            _first(Run.objects.due(now)),
+            Exists(Run.objects.processing_on(host)),
+            Exists(StoreRemoval.objects.filter(host=host)),
+            Exists(Archive.objects.unfinished().filter(run__host=host)),
+            _first(Run.objects.upcoming(now)),
+        )
+        .first()
+    )
+    if found is None:
+        return Agenda()
+    stale, broken, due, processing, removals, archives, next_due_at = found
+    return Agenda(stale, broken, due is not None, processing, removals, archives, next_due_at)
+
+
+def _first(runs: QuerySet[Run]) -> Subquery:
+    # Not Exists(): it drops the order, and PostgreSQL then reads the whole table, since it believes that due runs are
+    # many (nearly all rows have an instant that is past) and one will soon be met.
+    return Subquery(runs.values("due_at")[:1])
