@@ -148,12 +148,12 @@ def test_decided_together_or_one_by_one_is_the_same(owner: User, recurrence: Rec
         Schedule.objects.filter(pk=schedules[3].pk).update(ends_at=NOW)
         Schedule.objects.filter(pk=schedules[4].pk).update(anchor=NOW - 3 * HOUR)
         Run.objects.filter(schedule=schedules[4]).update(slot_at=NOW - 2 * HOUR, due_at=NOW - 2 * HOUR)
-        Schedule.objects.filter(pk=schedules[5].pk).update(stale=True, arguments=["y"])
+        Schedule.objects.filter(pk=schedules[5].pk).update(stale_at=NOW, arguments=["y"])
         return schedules
 
     def ledger(schedules: list[Schedule]) -> list[list[Any]]:
         columns = ("slot_at", "slot_until", "slot_count", "due_at", "ready_at", "status", "reason", "arguments")
-        state = ("enabled", "ended", "stale", "problem", "next_run__slot_at")
+        state = ("enabled", "ended", "stale_at", "problem", "next_run__slot_at")
         return [
             [
                 *schedule.runs.order_by("slot_at").values_list(*columns),
