@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Files, processes, decisions
     "outputs": {"conf", "models", "supervisor"},
     "executors": {"conf", "models", "outputs", "programs", "supervisor", "task", "wakeup"},
-    "poller": {"conf", "executors", "models", "outputs", "signals", "states", "supervisor", "wakeup"},
+    "poller": {"conf", "executors", "models", "outputs", "prepared", "signals", "states", "supervisor", "wakeup"},
     "doctor": {"checks", "conf", "models", "probe", "programs"},
     # What task programs import
     "task": set(),

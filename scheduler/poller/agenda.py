@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime  # noqa: TC003
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from django.db.models import Exists, Subquery
+from django.db.models import DateTimeField, Exists, Subquery, UUIDField
 
 from scheduler.models import Archive, Poller, Run, Schedule, StoreRemoval
+from scheduler.prepared import Blank, Prepared
 
 if TYPE_CHECKING:
     import uuid
@@ -32,23 +33,28 @@ class Agenda:
 
 def look(poller: uuid.UUID, host: uuid.UUID, now: datetime) -> Agenda:
     """Ask for all of it at once; each part is one look into an index (docs/queries.md)."""
-    found = (
-        Poller.objects.filter(pk=poller)
-        .values_list(
-            Exists(Schedule.objects.stale()),
-            Exists(Schedule.objects.broken()),
-            _first(Run.objects.due(now)),
-            Exists(Run.objects.processing_on(host)),
-            Exists(StoreRemoval.objects.filter(host=host)),
-            Exists(Archive.objects.unfinished().filter(run__host=host)),
-            _first(Run.objects.upcoming(now)),
-        )
-        .first()
-    )
+    found = _AGENDA.first(Poller, poller=poller, host=host, now=now)
     if found is None:
         return Agenda()
     stale, broken, due, processing, removals, archives, next_due_at = found
     return Agenda(stale, broken, due is not None, processing, removals, archives, next_due_at)
+
+
+def _query() -> QuerySet[Any, Any]:
+    poller, host = Blank("poller", UUIDField()), Blank("host", UUIDField())
+    now: Any = Blank("now", DateTimeField())
+    return Poller.objects.filter(pk=poller).values_list(
+        Exists(Schedule.objects.stale()),
+        Exists(Schedule.objects.broken()),
+        _first(Run.objects.due(now)),
+        Exists(Run.objects.processing().filter(host=host)),
+        Exists(StoreRemoval.objects.filter(host=host)),
+        Exists(Archive.objects.unfinished().filter(run__host=host)),
+        _first(Run.objects.upcoming(now)),
+    )
+
+
+_AGENDA = Prepared(_query)
 
 
 def _first(runs: QuerySet[Run]) -> Subquery:

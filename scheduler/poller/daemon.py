@@ -112,6 +112,7 @@ class PollerDaemon:
         self.busy = self.watcher.look_at_all(now) if agenda.processing else self.watcher.rest()
         if self.decided or self.busy < known_busy:
             self.busy += self._claim(now, self.capacity - self.busy)
+        self.watcher.tidy()
         if agenda.removals:
             self._remove_deleted()
         self.alarms.look(now)

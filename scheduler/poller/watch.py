@@ -58,6 +58,7 @@ class Watcher:
     _sampler: Sampler = field(default_factory=Sampler)
     _next_sample: float = 0.0
     _ended: int = 0
+    _ingested: list[uuid.UUID] = field(default_factory=list)
 
     def look_at_all(self, now: datetime) -> int:
         """Look at every run of this host that is being processed; how many are so still."""
@@ -78,6 +79,11 @@ class Watcher:
         self._seen.clear()
         return 0
 
+    def tidy(self) -> None:
+        """Remove the folders of the runs whose end was stored in this round; nobody has to wait for that."""
+        while self._ingested:
+            outputs.retire(self._ingested.pop())
+
     def _look(self, run: Run, now: datetime, failure: str | None) -> None:
         folder = outputs.run_folder(run.uuid)
         seen = self._seen.setdefault(run.pk, _Seen())
@@ -94,7 +100,7 @@ class Watcher:
         if stage is Stage.RETIRED:
             self._ingest(run, read_json(folder.tombstone) or {}, now)
             return
-        if run.started_at is None:
+        if run.started_at is None and stage is not Stage.DONE:
             self._note_start(run, folder, now)
         if run.cancel_requested_at is not None and not folder.has(protocol.STOP):
             folder.write(protocol.STOP, {"by": run.cancel_requested_by_name})
@@ -163,12 +169,12 @@ class Watcher:
             noted = (
                 Run.objects.processing()
                 .filter(pk=run.pk, claim_token=run.claim_token, started_at=None)
-                .update(started_at=_instant(started.get("at"), now), pid=_number(task.get("pid"), 2**22))
+                .update(**_start(started, task, now))
             )
             if noted:
-                run.record(RunEvent.What.STARTED, now=now)
-                if started.get("claim_token") != run.claim_token:
-                    run.record(RunEvent.What.RECOVERED, now=now)
+                RunEvent.objects.bulk_create(
+                    RunEvent(run=run, what=what, text=text, at=now) for what, text in _start_events(run, started)
+                )
 
     def _follow(self, folder: RunFolder, seen: _Seen) -> None:
         """Be woken by the end of its supervisor, whether it says so or not."""
@@ -267,7 +273,7 @@ class Watcher:
             logger.warning("run %s: its files cannot be collected yet: %s", run.pk, error)
 
     def _ingest(self, run: Run, result: dict[str, Any], now: datetime) -> None:
-        """Write a run's end and its files into the database, then remove its folder."""
+        """Write a run's end and its files into the database; its folder is removed at the end of the round."""
         exited = result.get(protocol.EXIT) or {"reason": Reason.LOST, "detail": "Its run folder is gone."}
         try:
             rows = outputs.rows_of_files(run, result.get(protocol.DONE) or {}, now)
@@ -275,13 +281,15 @@ class Watcher:
         except (KeyError, TypeError, ValueError):
             # A program that runs as the scheduler's own user can write into its run folder.
             rows, problems = [], ["the list of collected files is damaged"]
-        started = result.get(protocol.STARTED)
+        started, task = result.get(protocol.STARTED), result.get(protocol.TASK)
         status, reason = _outcome(exited)
         if reason is Reason.STOPPED_BY_USER and run.is_replaced:
             reason = Reason.REPLACED
         values: dict[str, Any] = {"finished_at": _instant(exited.get("at"), now)}
-        if run.started_at is None and result.get(protocol.TASK) and started:
-            values["started_at"] = _instant(started.get("at"), now)
+        events = [(RunEvent.What.NOT_COLLECTED, problem) for problem in problems]
+        if run.started_at is None and task and started:
+            values |= _start(started, task, now)
+            events = [*_start_events(run, started), *events]
         with transaction.atomic():
             lock_for_end(run)
             moved = Run.objects.transition(
@@ -296,13 +304,22 @@ class Watcher:
             )
             if moved:
                 OutputFile.objects.bulk_create(rows, ignore_conflicts=True)
-                RunEvent.objects.bulk_create(
-                    RunEvent(run=run, what=RunEvent.What.NOT_COLLECTED, text=problem, at=now) for problem in problems
-                )
-                run.record(RunEvent.What.FINISHED, reason, now=now)
+                events.append((RunEvent.What.FINISHED, reason))
+                RunEvent.objects.bulk_create(RunEvent(run=run, what=what, text=text, at=now) for what, text in events)
                 after_end(run.pk, now)
-        outputs.retire(run.uuid)
+        self._ingested.append(run.uuid)
         self._ended += 1
+
+
+def _start(started: dict[str, Any], task: dict[str, Any], now: datetime) -> dict[str, Any]:
+    return {"started_at": _instant(started.get("at"), now), "pid": _number(task.get("pid"), 2**22)}
+
+
+def _start_events(run: Run, started: dict[str, Any]) -> list[tuple[RunEvent.What, str]]:
+    events = [(RunEvent.What.STARTED, "")]
+    if started.get("claim_token") != run.claim_token:
+        events.append((RunEvent.What.RECOVERED, ""))
+    return events
 
 
 def _outcome(exited: dict[str, Any]) -> tuple[Status, Reason]:

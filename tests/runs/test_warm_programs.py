@@ -6,6 +6,7 @@ Python itself says what is right: most programs here are run by it as well, and 
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,8 @@ def by_python(world: World, name: str, *arguments: str) -> tuple[int, str]:
         stderr=subprocess.STDOUT,
         env={**ours(), "FOLDER": str(world.folder)},
         cwd=there,
+        # A shell starts what runs in its background with SIGINT ignored, and Python then leaves it so.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     return ended.returncode, ended.stdout.decode(errors="replace")
 
