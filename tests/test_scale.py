@@ -16,7 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from scheduler.executors.local import LocalExecutor
-from scheduler.models import Recurrence, Run, RunEvent, Schedule, Task, decide_together
+from scheduler.models import Calendar, Recurrence, Run, RunEvent, Schedule, SchedulerState, Task, decide_together
 from scheduler.models.run import WINDOW
 from scheduler.poller import PollerDaemon
 from scheduler.states import Reason, Status
@@ -33,7 +33,8 @@ HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
-def poller(db: None, settings: Any, tmp_path: Path) -> PollerDaemon:
+def poller(db: None, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PollerDaemon:
+    monkeypatch.setattr("scheduler.poller.alarms.LOOK_SECONDS", 3600.0)  # it looks now and then: not in these rounds
     settings.SCHEDULER = {**settings.SCHEDULER, "ROOT": tmp_path / "scheduler"}
     daemon = PollerDaemon(LocalExecutor())
     daemon.tick(NOW)  # its first round tells who it is
@@ -132,6 +133,22 @@ def test_a_hundred_due_slots_take_a_handful_of_queries(owner: User, recurrence: 
     )
 
 
+def ledger(schedules: list[Schedule]) -> list[list[Any]]:
+    """What became of each schedule's slots, and where it stands."""
+    columns = ("slot_at", "slot_until", "slot_count", "due_at", "ready_at", "status", "reason", "detail", "arguments")
+    history = ("slot_at", "events__what", "events__text", "events__at", "alarms__kind", "alarms__at", "alarms__task")
+    state = ("enabled", "ended", "stale_at", "covered_until", "problem", "next_run__slot_at")
+    first = schedules[0].task_id
+    return [
+        [
+            *schedule.runs.order_by("slot_at").values_list(*columns),
+            *((*row, task and task - first) for *row, task in schedule.runs.order_by("events").values_list(*history)),
+            *Schedule.objects.filter(pk=schedule.pk).values_list(*state),
+        ]
+        for schedule in schedules
+    ]
+
+
 def test_decided_together_or_one_by_one_is_the_same(owner: User, recurrence: Recurrence):
     """Plain ones, of a disabled task, of a busy task, two of one task, the last one, missed ones, stale ones."""
 
@@ -151,17 +168,6 @@ def test_decided_together_or_one_by_one_is_the_same(owner: User, recurrence: Rec
         Schedule.objects.filter(pk=schedules[5].pk).update(stale_at=NOW, arguments=["y"])
         return schedules
 
-    def ledger(schedules: list[Schedule]) -> list[list[Any]]:
-        columns = ("slot_at", "slot_until", "slot_count", "due_at", "ready_at", "status", "reason", "arguments")
-        state = ("enabled", "ended", "stale_at", "problem", "next_run__slot_at")
-        return [
-            [
-                *schedule.runs.order_by("slot_at").values_list(*columns),
-                *Schedule.objects.filter(pk=schedule.pk).values_list(*state),
-            ]
-            for schedule in schedules
-        ]
-
     one_by_one, together = world("a"), world("b")
     for run in Run.objects.due(NOW).filter(schedule__in=one_by_one):
         run.decide(NOW)
@@ -170,6 +176,100 @@ def test_decided_together_or_one_by_one_is_the_same(owner: User, recurrence: Rec
     for run in left:
         assert run.decide(NOW)
     assert ledger(together) == ledger(one_by_one)
+
+
+POLICIES: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[int, int]]] = {
+    # What is special about the task, about its schedule, and how many of the task's runs are processed and wait.
+    "overlap-skip-busy": ({}, {}, (1, 0)),
+    "overlap-queue-busy": ({"overlap": "queue"}, {}, (1, 0)),
+    "overlap-queue-full": ({"overlap": "queue"}, {}, (1, 1)),
+    "overlap-stop-free": ({"overlap": "stop"}, {}, (0, 0)),
+    "overlap-stop-busy": ({"overlap": "stop"}, {}, (1, 0)),
+    "overlap-allow-place": ({"overlap": "allow", "max_runs": 3}, {}, (1, 1)),
+    "overlap-allow-full": ({"overlap": "allow", "max_runs": 3}, {}, (2, 1)),
+    "overlap-allow-one": ({"overlap": "allow"}, {}, (1, 0)),
+    "disabled": ({"enabled": False}, {}, (0, 0)),
+    "task-paused": ({"paused_at": NOW, "paused_by_name": "ann", "pause_reason": "moving"}, {}, (0, 0)),
+    "schedule-paused": ({}, {"paused_at": NOW}, (1, 0)),
+    "too-late": ({}, {"max_lateness_seconds": 60}, (0, 0)),
+    "late": ({}, {"max_lateness_seconds": 600}, (0, 0)),
+    "missed": ({}, {"catch_up": "skip"}, (0, 0)),
+    "missed-and-paused": ({}, {"catch_up": "skip", "paused_at": NOW}, (0, 0)),
+    "spread": ({}, {"jitter_seconds": 60}, (0, 0)),
+    "caught-up": ({}, {"catch_up": "all", "anchor": NOW - 3 * HOUR, "now": NOW - 4 * HOUR}, (0, 0)),
+    "blocked": ({}, {"calendar": "tue 07:00-09:00"}, (0, 0)),
+    "blocked-and-over": ({}, {"calendar": "2030-01-01", "ends_at": NOW}, (0, 0)),
+    "not-blocked": ({}, {"calendar": "tue 09:00-10:00"}, (0, 0)),
+    "bad-calendar": ({}, {"calendar": "some day"}, (0, 0)),
+}
+
+
+def policed(prefix: str, name: str, owner: User, recurrence: Recurrence) -> list[Schedule]:
+    """Two schedules of a task with this policy, due at once."""
+    of_task, of_schedule, (processing, waiting) = POLICIES[name]
+    of_schedule = dict(of_schedule)
+    planned_at = of_schedule.pop("now", NOW - HOUR)
+    if "calendar" in of_schedule:
+        lines = of_schedule["calendar"]
+        of_schedule["calendar"] = Calendar.objects.get_or_create(name=lines, lines=lines, time_zone="UTC")[0]
+    values = {"program_root": "a", "program_path": "b", "arguments": ["x"], **of_task}
+    task = Task.objects.create(name=f"{prefix} {name}", owner=owner, **values)
+    taken = {"status": Status.PROCESSING, "claim_token": "x", "host": uuid4()}
+    make_waiting(task, processing, due_at=NOW - HOUR, **taken)
+    make_waiting(task, waiting, due_at=NOW - HOUR)
+    schedules = []
+    for _number in range(2):
+        fields = {"task": task, "recurrence": recurrence, "anchor": NOW, "time_zone": "UTC", **of_schedule}
+        schedule = Schedule.objects.create(**fields)
+        Schedule.objects.filter(pk=schedule.pk).update(stale_at=planned_at)
+        schedule.plan(planned_at)
+        schedules.append(schedule)
+    # The part of a spread differs from one schedule to another; what is compared is what becomes of it.
+    Run.objects.filter(schedule__in=schedules, due_at__gt=NOW).update(due_at=NOW)
+    return schedules
+
+
+@pytest.mark.parametrize("drained", [False, True], ids=["", "drained"])
+def test_every_policy_decides_the_same_together_and_one_by_one(owner: User, recurrence: Recurrence, drained: bool):
+    if drained:
+        SchedulerState.get().pause(by=owner, why="moving", now=NOW)
+    now = NOW + timedelta(seconds=90)
+    one_by_one = {name: policed("a", name, owner, recurrence) for name in POLICIES}
+    for run in Run.objects.due(now):
+        run.decide(now)
+    together = {name: policed("b", name, owner, recurrence) for name in POLICIES}
+    decided, left = decide_together(list(Run.objects.due(now)), now)
+    one_at_a_time = {run.task.name.removeprefix("b ") for run in left}
+    for run in left:
+        assert run.decide(now)
+
+    def becomes(schedules: list[Schedule]) -> list[Any]:
+        rows = [[list(row) for row in rows] for rows in ledger(schedules)]
+        for of_one in rows:
+            for row in of_one:
+                row[3:4] = [None]  # due_at of a spread
+        others = schedules[0].task.runs.filter(schedule=None).order_by("pk")
+        return [rows, *others.values_list("status", "reason", "cancel_requested_at", "events__what")]
+
+    for name in POLICIES:
+        assert becomes(together[name]) == becomes(one_by_one[name]), name
+    stopping = set() if drained else {"overlap-stop-free", "overlap-stop-busy"}
+    assert one_at_a_time == {"caught-up", "bad-calendar", *stopping}
+    assert decided + len(left) == 2 * len(POLICIES)
+
+
+def test_policies_cost_a_batch_few_queries(owner: User, recurrence: Recurrence):
+    """One for a pause of all, and one for each of: events, calendars, tasks with several places, alarms."""
+    calendar = Calendar.objects.create(name="never", lines="2000-01-01", time_zone="UTC")
+    schedules = make_schedules(make_tasks(owner, 50), recurrence)
+    plain = len(queries_of(lambda: decide_together(list(Run.objects.due(NOW)), NOW)))
+    Run.objects.ready(NOW).delete()
+    Schedule.objects.update(calendar=calendar, jitter_seconds=0, max_lateness_seconds=3600)
+    tasks = [schedule.task_id for schedule in schedules]
+    Task.objects.filter(pk__in=tasks[::2]).update(overlap="allow", max_runs=3)
+    due = list(Run.objects.due(NOW + HOUR))
+    assert len(queries_of(lambda: decide_together(due, NOW + HOUR))) <= plain + 2
+    assert Run.objects.ready(NOW + HOUR).count() == 50
 
 
 def test_one_bad_row_does_not_stop_the_others(poller: PollerDaemon, owner: User, recurrence: Recurrence):
@@ -268,6 +368,35 @@ def test_the_next_runs_are_the_oldest_of_each_task(owner: User):
     assert Run.objects.next_startable(later, 2) == [early, late[0]]
     assert Run.objects.next_startable(later, 5) == [early, late[0], latest]
     assert Run.objects.next_startable(later, 0) == []
+
+
+@pytest.mark.parametrize("ahead", [0, 2 * WINDOW], ids=["", "behind many that wait"])
+def test_a_task_with_several_places_gets_them_at_once(owner: User, ahead: int):
+    busy, several, other = make_tasks(owner, 3)
+    Task.objects.filter(pk=several.pk).update(overlap="allow", max_runs=3)
+    Task.objects.filter(pk=busy.pk).update(paused_at=NOW)
+    make_waiting(busy, ahead, due_at=NOW - HOUR)
+    runs = make_waiting(several, 5)
+    (late,) = make_waiting(other, 1, due_at=NOW + HOUR)
+    later = NOW + HOUR
+    host = uuid4()
+    assert Run.objects.next_startable(later, 9) == [*runs[:3], late]
+    assert Run.objects.next_startable(later, 2) == runs[:2]
+    assert Run.objects.claim(runs[:2], host=host, host_name="here", now=later) == runs[:2]
+    assert Run.objects.next_startable(later, 9) == [runs[2], late]
+    assert Run.objects.claim([*runs[2:], late], host=host, host_name="here", now=later) == [runs[2], late]
+    assert Run.objects.next_startable(later, 9) == []
+
+
+@pytest.mark.parametrize("what", ["task", "all"])
+def test_nothing_of_what_is_paused_is_claimed(owner: User, what: str):
+    first, second = make_tasks(owner, 2)
+    runs = [*make_waiting(first, 1), *make_waiting(second, 1)]
+    paused: Task | SchedulerState = first if what == "task" else SchedulerState.get()
+    paused.pause(by=owner, now=NOW)
+    left = [runs[1]] if what == "task" else []
+    assert Run.objects.next_startable(NOW, 5) == left
+    assert Run.objects.claim(runs, host=uuid4(), host_name="here", now=NOW) == left
 
 
 def test_several_runs_are_claimed_in_one_transaction(owner: User):

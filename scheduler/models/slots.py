@@ -95,7 +95,8 @@ def refusal(
 
 def arguments_of(schedule: Schedule) -> list[str]:
     """What a run of this schedule is started with: its own arguments, or else its task's."""
-    return schedule.task.arguments if schedule.arguments is None else schedule.arguments
+    arguments: list[str] = schedule.task.arguments if schedule.arguments is None else schedule.arguments
+    return arguments
 
 
 def is_missed(schedule: Schedule, slot: datetime, now: datetime) -> bool:
