@@ -185,7 +185,9 @@ def _pytest(name: str, arguments: list[str], *, full: bool, **variables: str) ->
     say(f"\n*** On {name} ***")
     settings = _clean_environment() | variables | ({"SCHEDULER_TESTS_FULL": "1"} if full else {})
     colour = ["--color=yes"] if sys.stdout.isatty() and not servers.in_ci() else ["--color=no"]
-    command: list[str | Path] = [PYTHON, "-m", "pytest", *colour, *arguments]
+    # Most tests wait for processes. A file stays together, for what its fixtures share; "-n0" undoes it.
+    side_by_side = ["--numprocesses=2", "--dist=loadfile"]
+    command: list[str | Path] = [PYTHON, "-m", "pytest", *colour, *side_by_side, *arguments]
     last = ""
     with subprocess.Popen(
         command, cwd=PROJECT, env=settings, stdout=subprocess.PIPE, text=True, errors="replace", bufsize=1

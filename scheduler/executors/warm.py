@@ -28,7 +28,7 @@ from scheduler.executors.main_program import hides_a_module, run_as_main
 from scheduler.supervisor import launch
 from scheduler.supervisor.folder import RunFolder
 from scheduler.supervisor.program import Program, fork_program
-from scheduler.supervisor.supervise import become_subreaper
+from scheduler.supervisor.supervise import become_subreaper, identity
 
 LOOK_EVERY_MILLISECONDS = 1000
 JOB_BYTES = 4096
@@ -233,6 +233,7 @@ class _Forks:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         call_this_process("parked")
         become_subreaper()
+        identity()  # looked up while nobody waits for it
         program = fork_program(execute=self._execute, prepare=_connect)
         job, descriptors, _flags, _address = socket.recv_fds(self.jobs, JOB_BYTES, 1)
         if not job:

@@ -99,6 +99,20 @@ class RunFolder:
             os.chown(self.file(OUTPUT), *owner, follow_symlinks=False)
         os.close(reports)
 
+    def mark_started(self, content: dict[str, Any]) -> None:
+        """Write started.json so that it is on the disk before the program runs. Raises FileExistsError the second time.
+
+        One flush, of the file: it takes the name of a new file along on the journaling file systems of Linux, and what
+        counts is that the file is there, even if a crash has left it without its content.
+        """
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self.file(STARTED), flags, 0o600)
+        try:
+            os.write(descriptor, json.dumps({"version": VERSION, **content}).encode())
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
     def prepare_result(self) -> int:
         """Reserve the room of exit.json on the disk; the descriptor goes to ``write_result``."""
         descriptor = os.open(self.file(EXIT + ".new"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from . import processes
+
 PR_SET_PDEATHSIG = 1  # prctl(2)
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 # The kernel's out-of-memory killer takes the program before its supervisor (proc(5)).
@@ -32,6 +34,8 @@ class Program:
     """Says what kept it from becoming the program; ends without a word when it has become it."""
     output: int
     """What it writes to stdout and stderr."""
+    start_ticks: int
+    """Its start, which tells it from a later process of the same pid."""
 
     def go(self, folder: str, argv: list[str], variables: dict[str, str]) -> str:
         """Let it become the program; what went wrong, or nothing. It must be findable by everybody beforehand."""
@@ -68,7 +72,9 @@ def fork_program(
     for descriptor in (orders, trouble_end, output_end):
         os.close(descriptor)
     os.set_blocking(output, False)
-    return Program(pid, orders_end, trouble, output)
+    task = processes.look_at(pid)
+    assert task is not None  # it is not reaped yet
+    return Program(pid, orders_end, trouble, output, task.start_ticks)
 
 
 def _become_program(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import resource
 import select
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import processes
-from .folder import CONTROL, OUTPUT, REPORTS, STARTED, STOP, TASK, RunFolder
+from .folder import CONTROL, OUTPUT, REPORTS, STOP, TASK, RunFolder
 from .program import READ_BYTES, Program, fork_program
 
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
@@ -45,10 +46,7 @@ class Supervision:
         """Start the program and stay until its tree is empty; ``ready`` is called when the start is on disk."""
         become_subreaper()
         self._open()
-        me = processes.look_at(os.getpid())
-        assert me is not None
-        identity = {"pid": me.pid, "start_ticks": me.start_ticks, "boot_id": processes.boot_id()}
-        self.folder.write(STARTED, {**identity, "claim_token": self.spec["claim_token"], "at": time.time()})
+        self.folder.mark_started({**identity(), "claim_token": self.spec["claim_token"], "at": time.time()})
         if self.folder.has(STOP):
             self._write_result({"reason": "stopped_by_user"})
             ready()
@@ -81,10 +79,9 @@ class Supervision:
     def _start(self, ready: Callable[[], None]) -> None:
         program = self.parked or fork_program(self.spec.get("user"))
         self.pid, self.pipe = program.pid, program.output
-        task = processes.look_at(self.pid)
-        assert task is not None  # it is not reaped yet
         # Not flushed: when the machine itself ends, no process is left that would have to be found.
-        self.folder.write(TASK, {"pid": task.pid, "start_ticks": task.start_ticks, "session": task.pid}, durable=False)
+        task = {"pid": self.pid, "start_ticks": program.start_ticks, "session": self.pid}
+        self.folder.write(TASK, task, durable=False)
         ready()
         output = self.folder.file(OUTPUT)
         variables = {
@@ -212,6 +209,14 @@ class Supervision:
             except OSError:
                 pass
         os.close(self.log)
+
+
+@functools.cache
+def identity() -> dict[str, Any]:
+    """This process, as others can recognise it; to be asked for after the last fork."""
+    me = processes.look_at(os.getpid())
+    assert me is not None
+    return {"pid": me.pid, "start_ticks": me.start_ticks, "boot_id": processes.boot_id()}
 
 
 def become_subreaper() -> None:
