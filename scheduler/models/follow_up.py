@@ -93,7 +93,10 @@ class FollowUp(models.Model):
 
 
 def lock_for_end(run: Run) -> None:
-    """Take the locks that ``after_end`` needs, before the run's own: the order is task, schedule, run, everywhere."""
+    """Take the locks that ``after_end`` needs for a run that failed, before the run's own.
+
+    The order is task, schedule, run, everywhere.
+    """
     list(Task.objects.select_for_update(no_key=True).filter(pk=run.task_id).order_by("pk").values_list("pk"))
     if run.schedule_id is not None:
         Schedule.objects.locked(run.schedule_id)

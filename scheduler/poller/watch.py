@@ -291,7 +291,8 @@ class Watcher:
             values |= _start(started, task, now)
             events = [*_start_events(run, started), *events]
         with transaction.atomic():
-            lock_for_end(run)
+            if status is Status.FAILED:  # other ends write nothing about their own task and schedule
+                lock_for_end(run)
             moved = Run.objects.transition(
                 run.pk,
                 to=status,
