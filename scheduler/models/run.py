@@ -108,6 +108,10 @@ class RunQuerySet(models.QuerySet["Run"]):
                 found += self.ready(now).filter(task=run.task_id).exclude(pk=run.pk)[: vars(run)["places"] - 1]
         return sorted(found, key=lambda run: (run.due_at, run.pk))[:count]
 
+    def with_pause(self) -> Self:
+        """The same runs, each with the answer whether the whole scheduler is paused: their sentences ask nothing."""
+        return self.annotate(in_pause=Exists(_pause()))
+
     def processing_on(self, host: UUID) -> Self:
         return self.processing().filter(host=host)
 
@@ -163,6 +167,11 @@ class RunQuerySet(models.QuerySet["Run"]):
         return [run for run, _task, _token in taken]
 
 
+def _pause() -> models.QuerySet[SchedulerState]:
+    """The pause of the whole scheduler, if there is one; found by its key."""
+    return SchedulerState.objects.filter(pk=1, paused_at__isnull=False)
+
+
 def _under_way(**of: OuterRef) -> Coalesce:
     """How many runs of a task are processed."""
     counted = Run.objects.processing().filter(**of).order_by().values("task").annotate(count=Count("pk"))
@@ -171,9 +180,8 @@ def _under_way(**of: OuterRef) -> Coalesce:
 
 def _may_start(to_task: str = "", **of: OuterRef) -> Q:
     """Whether a run of a task may start now; ``to_task`` leads to the task, ``of`` says which runs are its own."""
-    pause = SchedulerState.objects.filter(pk=1, paused_at__isnull=False)
     return Q(
-        ~Exists(pause),
+        ~Exists(_pause()),
         **{
             f"{to_task}enabled": True,
             f"{to_task}paused_at": None,
@@ -439,7 +447,8 @@ class Run(models.Model):
             return gettext("Waits until the task is enabled.")
         if self.task.is_paused:
             return gettext("Waits until the task is resumed.")
-        if SchedulerState.paused() is not None:
+        in_pause = vars(self).get("in_pause")
+        if _pause().exists() if in_pause is None else in_pause:
             return gettext("Waits until the scheduler is resumed.")
         return gettext("Waits for a free place.")
 
