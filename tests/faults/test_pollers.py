@@ -54,7 +54,7 @@ def kill_after(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
 
 
 POINTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
-    "before the claim commits": lambda patch: kill_after(patch, Run, "record"),
+    "before the claim commits": lambda patch: kill_after(patch, RunEvent.objects, "bulk_create"),
     "after the claim": lambda patch: kill_before(patch, Watcher, "launch"),
     "while the run folder is made": lambda patch: kill_after(patch, outputs, "make_run_folders"),
     "after the launch": lambda patch: kill_after(patch, LocalExecutor, "start"),
