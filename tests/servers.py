@@ -9,6 +9,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -113,3 +114,12 @@ def _plain() -> dict[str, str]:
     """Without this user's own PostgreSQL settings (PGDATA, PGHOST …)."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     return {**kept, "LC_ALL": "C.UTF-8"}
+
+
+def with_default_signals() -> None:
+    """Before exec, in a child: what a terminal would have it start with.
+
+    A shell starts what runs in its background with SIGINT ignored, nohup ignores SIGHUP, and it goes on to children.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)

@@ -30,6 +30,7 @@ from conf import environment
 from demo import contents, start
 from scheduler import access
 from scheduler.models import Recurrence, Schedule, Task
+from tests.servers import with_default_signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,6 +83,7 @@ class Demo:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            preexec_fn=with_default_signals,
         )
         self.said = ""
         self._limit = threading.Timer(PATIENCE_SECONDS, self.process.kill)

@@ -6,7 +6,6 @@ Python itself says what is right: most programs here are run by it as well, and 
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import pytest
 
 from scheduler.models import Task
 from scheduler.states import Status
+from tests.servers import with_default_signals
 
 if TYPE_CHECKING:
     from scheduler.models import Run
@@ -55,8 +55,7 @@ def by_python(world: World, name: str, *arguments: str) -> tuple[int, str]:
         stderr=subprocess.STDOUT,
         env={**ours(), "FOLDER": str(world.folder)},
         cwd=there,
-        # A shell starts what runs in its background with SIGINT ignored, and Python then leaves it so.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=with_default_signals,
     )
     return ended.returncode, ended.stdout.decode(errors="replace")
 
@@ -367,8 +366,8 @@ def test_a_file_that_is_no_python_is_named_as_python_does(world: World, content:
     task = world.task("", environment=Task.Environment.DJANGO)
     (world.programs / "program.py").write_bytes(content)
     run = world.finish(world.start(task), poller=world.poller())
+    # (Early releases of Python 3.11 read a program only as far as a null byte.)
     assert (ended_with(run), world.log(run)) == by_python(world, "program")
-    assert run.exit_code == 1
 
 
 @pytest.mark.parametrize("start", [b"\xef\xbb\xbf", b"# coding: latin-1\n"])
