@@ -17,6 +17,7 @@ from scheduler import outputs
 from scheduler.executors.local import LocalExecutor
 from scheduler.models import Run, RunEvent
 from scheduler.models.outputfile import OutputFile
+from scheduler.poller import watch
 from scheduler.poller.watch import Watcher
 from scheduler.states import Status
 from scheduler.supervisor import folder as protocol
@@ -58,7 +59,7 @@ POINTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "after the claim": lambda patch: kill_before(patch, Watcher, "launch"),
     "while the run folder is made": lambda patch: kill_after(patch, outputs, "make_run_folders"),
     "after the launch": lambda patch: kill_after(patch, LocalExecutor, "start"),
-    "before the start is noted": lambda patch: kill_before(patch, Watcher, "_note_start"),
+    "before the start is noted": lambda patch: kill_before(patch, watch, "_start"),
     "before the end is written": lambda patch: kill_before(patch, Watcher, "_ingest"),
     "in the middle of the end": lambda patch: kill_before(patch, OutputFile.objects, "bulk_create"),
     "after the end is written": lambda patch: kill_before(patch, outputs, "retire"),
