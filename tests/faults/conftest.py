@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.runs.conftest import PROJECT, fresh, wait_until
+from tests.runs.conftest import PROJECT, fresh, starts, wait_until
 from tests.runs.conftest import world as world
 from tests.servers import in_ci
 
@@ -23,26 +23,11 @@ if TYPE_CHECKING:
     from scheduler.poller import PollerDaemon
     from tests.runs.conftest import World
 
-# Appends its run to a file, so that starts are counted; then works until it is told to end.
-WORK = """
-    import os, sys, time
-    with open(os.environ["FOLDER"] + "/starts", "a") as starts:
-        starts.write(os.environ["SCHEDULER_RUN"] + "\\n")
-    open("result", "w").write("x")
-    while not os.path.exists(os.environ["FOLDER"] + "/go"):
-        time.sleep(0.02)
-    sys.exit(7)
-    """
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.processes)
-
-
-def starts(world: World, run: Run) -> int:
-    return world.lines("starts").count(str(run.uuid))
 
 
 def running(world: World, run: Run, *, poller: PollerDaemon | None = None) -> Run:

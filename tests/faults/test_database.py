@@ -18,9 +18,9 @@ from django.db import connection
 from scheduler.models import RunEvent, Task
 from scheduler.supervisor import processes
 from tests import servers
-from tests.runs.conftest import fresh, is_alive, wait_until
+from tests.runs.conftest import WORK, fresh, is_alive, starts, wait_until
 
-from .conftest import WORK, running, start_poller, starts
+from .conftest import running, start_poller
 from .proxy import Proxy
 
 if TYPE_CHECKING:

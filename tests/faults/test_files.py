@@ -15,9 +15,9 @@ from scheduler.poller.host import this_host
 from scheduler.states import Reason, Status
 from scheduler.supervisor import folder as protocol
 from scheduler.supervisor.folder import Stage
-from tests.runs.conftest import fresh, is_alive, supervisor_pid, wait_until
+from tests.runs.conftest import WORK, fresh, is_alive, starts, supervisor_pid, wait_until
 
-from .conftest import WORK, running, start_poller, starts
+from .conftest import running, start_poller
 
 if TYPE_CHECKING:
     from pathlib import Path

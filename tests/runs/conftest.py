@@ -37,6 +37,17 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 60.0
 
+# Appends its run to a file, so that starts are counted; then works until it is told to end.
+WORK = """
+    import os, sys, time
+    with open(os.environ["FOLDER"] + "/starts", "a") as starts:
+        starts.write(os.environ["SCHEDULER_RUN"] + "\\n")
+    open("result", "w").write("x")
+    while not os.path.exists(os.environ["FOLDER"] + "/go"):
+        time.sleep(0.02)
+    sys.exit(7)
+    """
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
@@ -148,6 +159,10 @@ class World:
 def _is_warm(executor: LocalExecutor) -> bool:
     executor.prepare()
     return executor.warm.pid is not None
+
+
+def starts(world: World, run: Run) -> int:
+    return world.lines("starts").count(str(run.uuid))
 
 
 def fresh(run: Run) -> Run:

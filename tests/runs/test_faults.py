@@ -15,7 +15,7 @@ from scheduler.states import Reason, Status
 from scheduler.supervisor import folder as protocol
 from scheduler.supervisor.folder import Stage
 
-from .conftest import fresh, is_alive, supervisor_pid, wait_until
+from .conftest import WORK, fresh, is_alive, starts, supervisor_pid, wait_until
 
 if TYPE_CHECKING:
     from .conftest import World
@@ -24,22 +24,6 @@ if TYPE_CHECKING:
 @pytest.fixture(params=["cold", "warm"])
 def start_kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-# Appends its run to a file, so that starts are counted; then works until it is told to end.
-WORK = """
-    import os, sys, time
-    with open(os.environ["FOLDER"] + "/starts", "a") as starts:
-        starts.write(os.environ["SCHEDULER_RUN"] + "\\n")
-    open("result", "w").write("x")
-    while not os.path.exists(os.environ["FOLDER"] + "/go"):
-        time.sleep(0.02)
-    sys.exit(7)
-    """
-
-
-def starts(world: World, run: Run) -> int:
-    return world.lines("starts").count(str(run.uuid))
 
 
 def running(world: World, run: Run, *, poller=None) -> Run:
