@@ -342,6 +342,8 @@ class Schedule(Pausable):
         Alarm.objects.create(
             task_id=self.task_id, schedule=self, run=head, kind=Alarm.Kind.BAD_RULE, at=now, text=problem
         )
+        if head is not None:
+            head.record(RunEvent.What.ALARM, Alarm.Kind.BAD_RULE, now=now)
 
     def queue(self, slot: datetime, now: datetime) -> Run:
         """Write the row of a slot that is still to be decided; for the verbs, on a locked row."""

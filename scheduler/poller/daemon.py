@@ -115,7 +115,7 @@ class PollerDaemon:
         self.watcher.tidy()
         if agenda.removals:
             self._remove_deleted()
-        self.alarms.look(now)
+        self.alarms.look(now, host=self.host.id if agenda.processing else None)
         return self.busy + (self.archiver.look(now) if agenda.archives else self.archiver.rest())
 
     # One step each
