@@ -120,8 +120,9 @@ class Alarms:
 def usual_duration(task_id: int) -> timedelta | None:
     """The median of how long a task's last completed runs took; None when they are too few to say."""
     last = Run.objects.completed_of(task_id).only("started_at", "finished_at")[:USUAL_OF]
-    found = [elapsed for run in last if run.finished_at and (elapsed := run.elapsed(run.finished_at)) is not None]
-    return statistics.median(found) if len(found) >= USUAL_OF_AT_LEAST else None
+    took = [run.elapsed(run.finished_at) for run in last if run.finished_at is not None]
+    seconds = [each.total_seconds() for each in took if each is not None]
+    return timedelta(seconds=statistics.median(seconds)) if len(seconds) >= USUAL_OF_AT_LEAST else None
 
 
 def raise_late(now: datetime) -> None:
