@@ -114,8 +114,10 @@ def test_the_schedule_is_paused_after_the_last_failure(world: World) -> None:
     task = world.task(FAILS_AT_FIRST, retries=1, retry_delay_seconds=0, after_failure=Task.AfterFailure.PAUSE)
     poller = world.poller()
     first = world.finish(due_slot(task), poller=poller)
+    assert first.schedule is not None
     assert not first.schedule.is_paused
     last = world.finish(first.triggered.get(), poller=poller)
+    assert last.schedule is not None
     assert last.schedule == first.schedule
     assert last.schedule.pause_in_words == f"the scheduler: Run #{last.pk} failed."
     assert last.events.filter(what=RunEvent.What.SCHEDULE_PAUSED).count() == 1
