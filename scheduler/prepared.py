@@ -33,8 +33,9 @@ class Blank(Value):
         return "%s", (self,)
 
     def fill(self, value: Any, connection: BaseDatabaseWrapper) -> Any:
-        """The value as the database wants it. Raises OverflowError for a number that no row can have."""
+        """The value (or the row with it as its key) as the database wants it. Raises OverflowError for a number that no row can have."""
         field = self.output_field
+        value = value.pk if isinstance(value, models.Model) else value
         if isinstance(field, models.IntegerField) and value is not None:
             low, high = connection.ops.integer_field_range(field.get_internal_type())
             if not (low is None or low <= value) or not (high is None or value <= high):
