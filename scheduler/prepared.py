@@ -33,7 +33,7 @@ class Blank(Value):
         return "%s", (self,)
 
     def fill(self, value: Any, connection: BaseDatabaseWrapper) -> Any:
-        """The value (or the row with it as its key) as the database wants it. Raises OverflowError for a number that no row can have."""
+        """The value as the database wants it; of a row, its key. Raises OverflowError for a number no row can have."""
         field = self.output_field
         value = value.pk if isinstance(value, models.Model) else value
         if isinstance(field, models.IntegerField) and value is not None:
