@@ -83,9 +83,9 @@ def test_a_round_costs_the_same_however_many_slots_are_due(
 ):
     monkeypatch.setattr(daemon, "STEP_SECONDS", 0.0)  # those with a gap: one a round
     poller.capacity = 0
-    overdue(rule, 60, missed)
+    overdue(rule, 30, missed)
     few = cost(lambda: poller.tick(NOW))
-    overdue(rule, 180, missed)
+    overdue(rule, 30, missed)
     many = cost(lambda: poller.tick(NOW))
     assert many == few
     assert many[1] <= 2 * 20 * 2 + 10  # the batch, read again when it is locked, and their next slots
@@ -124,3 +124,23 @@ def test_a_changed_rule_of_many_schedules_holds_no_start_up(
     poller.tick(NOW)
     assert Schedule.objects.stale().count() < 30
     assert launched
+
+
+def test_what_cannot_be_decided_holds_nothing_up_behind_it(
+    poller: PollerDaemon, launched: list[Run], rule: Recurrence, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(daemon, "STEP_SECONDS", 0.0)
+    overdue(rule, 3, 5)
+    bad = Run.objects.due(NOW).earliest("pk")
+    decide = Run.decide
+
+    def sometimes(run: Run, now: datetime) -> bool:
+        if run == bad:
+            raise ValueError("a bad row")
+        return decide(run, now)
+
+    monkeypatch.setattr(Run, "decide", sometimes)
+    for _round in range(3):
+        poller.tick(NOW)
+    assert list(Run.objects.due(NOW)) == [bad]
+    assert len(launched) == 2
