@@ -243,10 +243,3 @@ def test_what_is_usual_is_asked_once_a_run_and_nothing_is_asked_where_nothing_ru
     idle = queries(alarms, None)
     assert queries(alarms, HERE) == idle + 1 + 3
     assert queries(alarms, HERE) == idle + 1
-
-
-def test_recent_alarms_are_those_of_the_last_day_newest_first(make_run: Callable[..., Run]):
-    for day in ("2026-11-22 08:00", "2026-11-23 12:00", "2026-11-24 08:00"):
-        Alarm.raise_for(make_run(), Alarm.Kind.LATE, now=at(day))
-    recent = Alarm.objects.recent(at("2026-11-24 09:00"))
-    assert [alarm.at for alarm in recent] == [at("2026-11-24 08:00"), at("2026-11-23 12:00")]

@@ -32,10 +32,6 @@ class Migration(migrations.Migration):
             field=models.TextField(blank=True, help_text='E-mail addresses, one a line, of those who are told of late, missed and far too long runs.', verbose_name='alarms to'),
         ),
         migrations.AddIndex(
-            model_name='alarm',
-            index=models.Index(fields=['-at', '-id'], name='scheduler_alarm_recent'),
-        ),
-        migrations.AddIndex(
             model_name='run',
             index=models.Index(fields=['task', 'status', '-id'], name='scheduler_run_task_status'),
         ),

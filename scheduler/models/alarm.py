@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime  # noqa: TC003
 from typing import Self
 
 from django.db import models, transaction
@@ -12,18 +12,11 @@ from .run import Run, RunEvent
 from .schedule import Schedule
 from .task import Task
 
-# So long an alarm stands on the main page.
-RECENT = timedelta(days=1)
-
 
 class AlarmQuerySet(models.QuerySet["Alarm"]):
     def untold(self) -> Self:
         """Those of which nobody has been told yet, oldest first."""
         return self.filter(told_at=None).order_by("id")
-
-    def recent(self, now: datetime) -> Self:
-        """Those that people who look now should see, newest first."""
-        return self.filter(at__gt=now - RECENT).order_by("-at", "-id")
 
 
 class Alarm(models.Model):
@@ -59,10 +52,7 @@ class Alarm(models.Model):
         default_permissions = ()
         ordering = ["-id"]
         constraints = [models.UniqueConstraint(fields=["run", "kind"], name="scheduler_alarm_once")]
-        indexes = [
-            models.Index(fields=["id"], condition=Q(told_at=None), name="scheduler_alarm_untold"),
-            models.Index(fields=["-at", "-id"], name="scheduler_alarm_recent"),
-        ]
+        indexes = [models.Index(fields=["id"], condition=Q(told_at=None), name="scheduler_alarm_untold")]
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()}: {self.run or self.task}"
