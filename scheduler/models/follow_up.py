@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.db import models, transaction
 from django.db.models import F, Q
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -15,6 +15,7 @@ from scheduler import delays
 from scheduler.states import Status
 from scheduler.wakeup import wake_on_commit
 
+from . import locks
 from .run import Run, RunEvent
 from .schedule import Schedule
 from .task import Task
@@ -57,14 +58,17 @@ class FollowUp(models.Model):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Save. Raises ValidationError for a cycle, also from a program: it would run for ever."""
-        self._refuse_cycle()
-        super().save(*args, **kwargs)
+        with transaction.atomic():
+            self._refuse_cycle()
+            super().save(*args, **kwargs)
 
     def clean(self) -> None:
         if self.task_id is not None and self.then_id is not None:
             self._refuse_cycle()
 
     def _refuse_cycle(self) -> None:
+        # Within a transaction, such as a form's: whoever is adding another arrow is waited for, and its arrow seen.
+        locks.take(locks.Lock.FOLLOW_UPS)
         names = self._way_back()
         if names:
             raise ValidationError(

@@ -23,6 +23,7 @@ from scheduler.prepared import Blank, PreparedInsert, PreparedUpdate
 from scheduler.states import FINISHED, SOURCES, UNFINISHED, Reason, Status
 from scheduler.wakeup import wake_on_commit
 
+from . import locks
 from .pause import SchedulerState
 from .schedule import Schedule
 from .task import Task, validate_arguments
@@ -71,8 +72,9 @@ class RunQuerySet(models.QuerySet["Run"]):
         return self.undecided().filter(due_at__lte=now).order_by("due_at", "id")
 
     def ready(self, now: datetime) -> Self:
-        """Runs that wait only for a place, oldest first."""
-        return self.filter(status=Status.QUEUED, ready_at__isnull=False, due_at__lte=now).order_by("due_at", "id")
+        """Runs that wait only for a place, oldest first; not those whose schedule is paused."""
+        waiting = self.filter(status=Status.QUEUED, ready_at__isnull=False, due_at__lte=now, schedule__paused_at=None)
+        return waiting.order_by("due_at", "id")
 
     def upcoming(self, now: datetime) -> Self:
         """Runs in the queue whose instant has not come yet, decided or not, the next one first."""
@@ -110,8 +112,9 @@ class RunQuerySet(models.QuerySet["Run"]):
         return sorted(found, key=lambda run: (run.due_at, run.pk))[:count]
 
     def with_pause(self) -> Self:
-        """The same runs, each with the answer whether the whole scheduler is paused: their sentences ask nothing."""
-        return self.annotate(in_pause=Exists(_pause()))
+        """The same runs, each with the answers whether something is paused: their sentences ask nothing."""
+        schedule = Schedule.objects.paused().filter(pk=OuterRef("schedule"))
+        return self.annotate(in_pause=Exists(_pause()), schedule_in_pause=Exists(schedule))
 
     def processing_on(self, host: UUID) -> Self:
         return self.processing().filter(host=host)
@@ -148,13 +151,18 @@ class RunQuerySet(models.QuerySet["Run"]):
         with transaction.atomic():
             locked = Task.objects.order_by("pk").select_for_update(no_key=True, skip_locked=True)
             tasks = locked.in_bulk({run.task_id for run in runs})
+            locks.take(locks.Lock.PAUSE, shared=True)
             if SchedulerState.paused() is not None:
                 return []
+            scheduled = {run.schedule_id for run in runs if run.schedule_id is not None}
+            paused = set(Schedule.objects.paused().filter(pk__in=scheduled).values_list("pk", flat=True))
             counted = self.processing().filter(task__in=tasks).order_by().values("task").annotate(count=Count("pk"))
             under_way = Counter(dict(counted.values_list("task", "count")))
             for run in runs:
                 task = tasks.get(run.task_id)
                 if task is None or not task.enabled or task.is_paused or under_way[task.pk] >= task.max_runs:
+                    continue
+                if run.schedule_id in paused:
                     continue
                 token = secrets.token_hex(16)
                 claimed = self.transition(
@@ -466,10 +474,17 @@ class Run(models.Model):
             return gettext("Waits until the task is enabled.")
         if self.task.is_paused:
             return gettext("Waits until the task is resumed.")
+        if self._is_schedule_paused:
+            return gettext("Waits until its schedule is resumed.")
         in_pause = vars(self).get("in_pause")
         if _pause().exists() if in_pause is None else in_pause:
             return gettext("Waits until the scheduler is resumed.")
         return gettext("Waits for a free place.")
+
+    @property
+    def _is_schedule_paused(self) -> bool:
+        known: bool | None = vars(self).get("schedule_in_pause")
+        return self.schedule is not None and self.schedule.is_paused if known is None else known
 
     def _sentence_processing(self) -> str:
         values = {"host": self.host_name, "pid": self.pid, "time": _local(self.started_at or self.claimed_at)}

@@ -34,6 +34,9 @@ class ScheduleQuerySet(models.QuerySet["Schedule"]):
         """Those whose rule has changed since their next run was computed."""
         return self.filter(stale_at__isnull=False)
 
+    def paused(self) -> Self:
+        return self.filter(paused_at__isnull=False)
+
     def locked(self, pk: int) -> Schedule | None:
         """One as it is now, kept from other pollers and editors until the transaction's end; None when it is gone.
 
@@ -308,6 +311,12 @@ class Schedule(Pausable):
         )
 
     # How the verbs do it; all on a locked row
+
+    def _write(self, values: dict[str, Any], *, was_paused: bool) -> bool:
+        """Pause or resume; claims of its task that are under way are waited for."""
+        with transaction.atomic():
+            list(Task.objects.select_for_update(no_key=True).filter(pk=self.task_id).order_by("pk").values_list("pk"))
+            return super()._write(values, was_paused=was_paused)
 
     def _move(self, now: datetime) -> None:
         """Empty the place at the head of the chain, and fill it again by the rule as it is now.
