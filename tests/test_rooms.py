@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "probe": {"conf"},
     "checks": {"conf"},
     "logs": {"sendfile"},
+    "ansi": {"logs"},
     # The rows and the rule about them
     "models": {"calendars", "delays", "states", "recurrences", "conf", "programs", "wakeup", "words"},
     "access": {"models"},
@@ -50,6 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "admin": {"access", "audit", "conf", "forms", "models", "programs", "recurrences", "states"},
     "views": {
         "access",
+        "ansi",
         "audit",
         "forms",
         "logs",

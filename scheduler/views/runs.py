@@ -1,4 +1,4 @@
-"""A run's page, and its log."""
+"""A run's page."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from django.db.models import Sum
-from django.http import HttpResponseBadRequest, JsonResponse
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext
 from django.views.decorators.http import require_safe
 
-from scheduler import logs, outputs
+from scheduler import logs
 from scheduler.models import Archive, Poller, ProcessSample, Run, RunEvent
 from scheduler.states import Status
 
-from .gate import person, require, staff_data, staff_page, visible_run
+from . import log
+from .gate import person, require, staff_page, visible_run
 from .page import fragment_url, render_fragment, render_page
 from .rows import Row, rows
 
@@ -35,6 +34,9 @@ DEEPEST = 6  # how far processes are indented
 @require_safe
 def detail(request: HttpRequest, pk: int) -> HttpResponseBase:
     run = visible_run(request, pk)
+    if request.GET.get("fragment") == "log":
+        require(request, "view_output", run.task)
+        return render_fragment(request, "scheduler/_run_log.html", {"log": log.section(request, run)})
     context = _state(request, run, timezone.now())
     if "fragment" in request.GET:
         return render_fragment(request, "scheduler/_run.html", context)
@@ -42,8 +44,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponseBase:
     context |= {
         "title": gettext("Run #%(id)s of %(task)s") % {"id": run.pk, "task": logs.printable(run.task.name)},
         "fragment_url": fragment_url(request),
-        "log_url": reverse("scheduler:run-log", args=[run.pk]),
-        "log": logs.read_tail(outputs.log_path(run)) if row.may_view_output else None,
+        "log": log.section(request, run) if row.may_view_output else None,
     }
     return render_page(request, "scheduler/run_detail.html", context)
 
@@ -101,19 +102,3 @@ def _processes(run: Run) -> dict[str, Any]:
         depths[process.get("pid")] = depth
         processes.append({**process, "depth": min(depth, DEEPEST)})
     return {"sample": sample, "processes": processes}
-
-
-@staff_data
-@require_safe
-def log(request: HttpRequest, pk: int) -> HttpResponseBase:
-    """JSON: the log from ``?offset=`` on, where the next part starts, and whether this was the last."""
-    run = visible_run(request, pk)
-    require(request, "view_output", run.task)
-    given = request.GET.get("offset", "0")
-    if not (given.isascii() and given.isdigit() and len(given) < 19):
-        return HttpResponseBadRequest(gettext("“offset” must be a whole number of bytes."), content_type="text/plain")
-    part = logs.read_part(outputs.log_path(run), int(given), ended=run.is_finished)
-    if part is None:
-        return JsonResponse({"text": "", "offset": 0, "size": 0, "finished": run.is_finished})
-    finished = run.is_finished and part.offset >= part.size
-    return JsonResponse({"text": part.text, "offset": part.offset, "size": part.size, "finished": finished})
