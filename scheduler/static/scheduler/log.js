@@ -26,7 +26,10 @@
     const section = document.getElementById("log");
     const box = section.querySelector("[data-log]");
     const target = section.querySelector(".target");
-    if (target) box.scrollTop = target.offsetTop - box.offsetTop - box.clientHeight / 3;
+    if (target) {
+      box.scrollTop = target.offsetTop - box.offsetTop - box.clientHeight / 3;
+      box.scrollIntoView({ block: "nearest" });
+    }
     if (box && "follow" in box.dataset) follow(section, box, stop.signal);
     else if (box && !target && box.querySelector("[data-unended]").textContent) box.scrollTop = box.scrollHeight;
     const on = section.querySelector("[data-go-on]");
