@@ -34,6 +34,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "checks": {"conf"},
     "logs": {"sendfile"},
     "ansi": {"logs"},
+    "pictures": set(),
+    "previews": {"logs", "pictures", "sendfile"},
     # The rows and the rule about them
     "models": {"calendars", "delays", "states", "recurrences", "conf", "programs", "wakeup", "words"},
     "access": {"models"},
@@ -58,6 +60,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "models",
         "outputs",
         "prepared",
+        "previews",
         "probe",
         "sendfile",
         "states",
