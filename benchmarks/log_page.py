@@ -56,7 +56,7 @@ def _measure() -> None:
     client = Client(headers={"host": "localhost"})
     client.force_login(user)
     for name, address in ADDRESSES.items():
-        seconds = []
+        seconds: list[float] = []
         following: str | None = run.get_absolute_url() + address
         while following and len(seconds) < TIMES:
             begin = time.perf_counter()

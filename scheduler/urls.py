@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from scheduler.views import actions, downloads, log, main, probe, runs, schedule
+from scheduler.views import actions, downloads, files, log, main, probe, runs, schedule
 
 app_name = "scheduler"
 urlpatterns = [
@@ -17,5 +17,7 @@ urlpatterns = [
     path("runs/<int:pk>/log/", log.follow, name="run-log"),
     path("runs/<int:pk>/log/download/", downloads.log, name="run-log-download"),
     path("files/<uuid:pk>/", downloads.file, name="file"),
+    path("files/<uuid:pk>/picture/", downloads.picture, name="file-picture"),
+    path("files/<uuid:pk>/preview/", files.file_preview, name="file-preview"),
     path("probe/<str:token>/", probe.probe, name="probe"),
 ]

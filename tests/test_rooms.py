@@ -35,6 +35,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "checks": {"conf"},
     "logs": {"sendfile"},
     "ansi": {"logs"},
+    "pictures": set(),
+    "previews": {"logs", "pictures", "sendfile"},
     # The rows and the rule about them
     "models": {"calendars", "delays", "prepared", "states", "recurrences", "conf", "programs", "wakeup", "words"},
     "access": {"models"},
@@ -70,6 +72,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "models",
         "outputs",
         "prepared",
+        "previews",
         "probe",
         "sendfile",
         "states",

@@ -127,15 +127,25 @@ def test_files_have_name_size_checksum_and_link(client: Client, make_run: MakeRu
     assert "2.0\xa0KB" in page
 
 
-def test_many_files_are_cut_with_a_sentence(client: Client, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_views, "FILES_AT_MOST", 5)
+def test_many_files_have_pages(client: Client, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_views, "FILES_A_PAGE", 5)
     run = make_run()
-    for number in range(7):
-        OutputFile.objects.create(run=run, name=f"{number}", size=1024, sha256="0" * 64, created_at=timezone.now())
-    page = client.get(run.get_absolute_url()).text
-    assert page.count("/scheduler/files/") == 5
-    assert "7 files, 7.0\xa0KB in all." in page
-    assert "Only the first 5 are shown." in page
+    for number in range(12):
+        OutputFile.objects.create(
+            run=run, name=f"{number:02}.txt", size=1024, sha256="0" * 64, created_at=timezone.now()
+        )
+    for number, names in ((1, ["00", "04"]), (3, ["10", "11"])):
+        page = client.get(run.get_absolute_url(), {"files": str(number)}).text
+        found = re.findall(r"<bdi>(\d\d)\.txt</bdi>", page)
+        assert [found[0], found[-1]] == names
+        assert "12 files, 12.0\xa0KB in all." in page
+        assert f"page {number} of 3" in page
+        assert ('id="files-next"' in page) == (number == 1)
+        # The part that a script asks for is the same page of files.
+        fragment = client.get(run.get_absolute_url(), {"files": str(number), "fragment": "1"}).text
+        assert re.findall(r"<bdi>(\d\d)\.txt</bdi>", fragment) == found
+    assert "page 3 of 3" in client.get(run.get_absolute_url(), {"files": "999"}).text
+    assert "page 1 of 3" in client.get(run.get_absolute_url(), {"files": "<b>"}).text
 
 
 def test_without_view_output_there_is_neither_log_nor_file(client: Client, viewer: User, make_run: MakeRun) -> None:

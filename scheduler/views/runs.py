@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from django.core.paginator import Paginator
 from django.db.models import Sum
 from django.utils import timezone
 from django.utils.translation import gettext
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 MESSAGES_AT_MOST = 200
 EVENTS_AT_MOST = 200
-FILES_AT_MOST = 1000
+FILES_A_PAGE = 200
 DEEPEST = 6  # how far processes are indented
 
 
@@ -64,22 +65,26 @@ def _state(request: HttpRequest, run: Run, now: datetime) -> dict[str, Any]:
         "messages_limit": MESSAGES_AT_MOST if len(messages) > MESSAGES_AT_MOST else None,
         "events": events[:EVENTS_AT_MOST][::-1],
         "events_limit": EVENTS_AT_MOST if len(events) > EVENTS_AT_MOST else None,
-        **_files(row),
+        **_files(request, row),
         **_processes(run),
     }
 
 
-def _files(row: Row) -> dict[str, Any]:
+def _files(request: HttpRequest, row: Row) -> dict[str, Any]:
+    """The files of one page of them (``?files=``), with the number and the size of all."""
     if not row.file_count:
         return {"files": []}
-    if row.files:
-        return {"files": row.files, "files_size": sum(file.size for file in row.files), "archive": _archive(row)}
-    size = row.run.files.of_program().aggregate(size=Sum("size"))["size"]
-    limit = FILES_AT_MOST if row.file_count > FILES_AT_MOST else None
+    if row.files:  # few: they are known already
+        size = sum(file.size for file in row.files)
+        return {"files": row.files, "files_size": size, "archive": _archive(row)}
+    files = row.run.files.of_program()
+    pages = Paginator(files, FILES_A_PAGE)
+    vars(pages)["count"] = row.file_count  # is counted already
+    page = pages.get_page(request.GET.get("files"))
     return {
-        "files": list(row.run.files.of_program()[:FILES_AT_MOST]),
-        "files_size": size,
-        "files_limit": limit,
+        "files": list(page.object_list),
+        "files_size": files.aggregate(size=Sum("size"))["size"],
+        "files_page": page if pages.num_pages > 1 else None,
         "archive": _archive(row),
     }
 
