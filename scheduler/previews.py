@@ -60,8 +60,7 @@ def preview(path: Path, name: str) -> Preview | None:
         text = text[: text.rfind("\n") + 1] or text
     if name.lower().endswith((".csv", ".tsv")):
         rows = _rows(text)
-        if rows:
-            return Preview(size, rows=rows[: ROWS_AT_MOST + 1], is_cut=is_cut or len(rows) > ROWS_AT_MOST + 1)
+        return Preview(size, rows=rows[: ROWS_AT_MOST + 1], is_cut=is_cut or len(rows) > ROWS_AT_MOST + 1)
     return Preview(size, text=printable(text.replace("\r\n", "\n")), is_cut=is_cut)
 
 
@@ -76,11 +75,8 @@ def _rows(text: str) -> list[list[str]]:
     first = text.partition("\n")[0]
     separator = max(SEPARATORS, key=first.count)
     rows: list[list[str]] = []
-    try:
-        for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator):
-            if len(rows) > ROWS_AT_MOST + 1:
-                break
-            rows.append([printable(cell[:CELL_CHARACTERS]) for cell in row[:COLUMNS_AT_MOST]])
-    except csv.Error:  # a carriage return inside a line, for example
-        return []
+    for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator):
+        if len(rows) > ROWS_AT_MOST + 1:
+            break  # one more than are shown says that there are more
+        rows.append([printable(cell[:CELL_CHARACTERS]) for cell in row[:COLUMNS_AT_MOST]])
     return rows

@@ -177,12 +177,6 @@ def test_a_table_is_shown_with_its_first_rows(
     assert "Only the first rows are shown" in page
 
 
-def test_a_table_that_is_none_is_shown_as_text(client: Client, make_file: MakeFile) -> None:
-    page = page_of(client, make_file("broken.csv", b"a,b\rc,d\n"))
-    assert "<table" not in page.partition('id="preview"')[2]
-    assert "a,b␍c,d" in page
-
-
 def test_a_text_is_shown_as_far_as_a_page_can_hold_it(client: Client, make_file: MakeFile) -> None:
     page = page_of(
         client, make_file("a.txt", "grüße\r\n".encode() + b"a line that is long enough \xff\n" * 5000 + b"the end")
