@@ -211,7 +211,8 @@ def _first_of_each_lane(now: datetime, window: int, count: int) -> tuple[list[Ru
     for _id, lane, _places, priority in rows:
         sizes[lane, priority] = sizes.get((lane, priority), 0) + 1
     hiding = {lane for (lane, _priority), size in sizes.items() if size == window}
-    return list(_with_places(Run.objects.filter(pk__in=[row[0] for row in rows]))), free, hiding
+    runs = _with_places(Run.objects.order_by().filter(pk__in=[row[0] for row in rows]))
+    return list(runs), free, hiding
 
 
 def _first_of_each_task(now: datetime, count: int) -> list[Run]:
