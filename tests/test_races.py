@@ -113,7 +113,7 @@ def test_what_waits_of_a_paused_schedule_waits_on_and_holds_nothing_else_up(task
     waiting = schedule.runs.queued().earliest("slot_at")
     assert waiting.ready_at is not None
     assert waiting.sentence == "Waits until its schedule is resumed."
-    assert Run.objects.with_pause().get(pk=waiting.pk).sentence == waiting.sentence
+    assert Run.objects.explained().get(pk=waiting.pk).sentence == waiting.sentence
     assert [run.schedule for run in Run.objects.next_startable(at("10:01"), 9)] == []
     assert not waiting.claim(host=waiting.uuid, host_name="here", now=at("10:01"))
     tick(at("10:30"))
