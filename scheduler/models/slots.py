@@ -75,7 +75,7 @@ def settle(schedule: Schedule, run: Run, now: datetime, *, backlog: bool = False
         _finish(run, refused[0], now, detail=refused[1])
     elif not backlog and _overlaps(schedule.task, now):
         _finish(run, Reason.OVERLAP, now)
-    elif Run.objects.undecided().filter(pk=run.pk).update(ready_at=now, arguments=arguments_of(schedule)):
+    elif Run.objects.undecided().filter(pk=run.pk).update(ready_at=now, **values_of(schedule)):
         run.record(RunEvent.What.DECIDED, now=now)
 
 
@@ -93,10 +93,11 @@ def refusal(
     return None
 
 
-def arguments_of(schedule: Schedule) -> list[str]:
-    """What a run of this schedule is started with: its own arguments, or else its task's."""
-    arguments: list[str] = schedule.task.arguments if schedule.arguments is None else schedule.arguments
-    return arguments
+def values_of(schedule: Schedule) -> dict[str, Any]:
+    """What a slot of this schedule gets when it becomes ready: its arguments or its task's, and where it waits."""
+    task = schedule.task
+    arguments = task.arguments if schedule.arguments is None else schedule.arguments
+    return {"arguments": arguments, "lane": task.lane, "priority": task.priority}
 
 
 def is_missed(schedule: Schedule, slot: datetime, now: datetime) -> bool:
