@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sendfile": set(),
     "signals": set(),
     "prepared": set(),
+    "sqlite_lock": set(),
     # Next to leaves
     "words": {"recurrences"},
     "preview": {"calendars", "recurrences"},
@@ -41,8 +42,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Files, processes, decisions
     "outputs": {"conf", "models", "supervisor"},
     "executors": {"conf", "models", "outputs", "programs", "supervisor", "task", "wakeup"},
-    "poller": {"conf", "executors", "models", "outputs", "prepared", "signals", "states", "supervisor", "wakeup"},
-    "doctor": {"checks", "conf", "models", "probe", "programs"},
+    "poller": {
+        "conf",
+        "executors",
+        "models",
+        "outputs",
+        "prepared",
+        "signals",
+        "sqlite_lock",
+        "states",
+        "supervisor",
+        "wakeup",
+    },
+    "doctor": {"checks", "conf", "models", "probe", "programs", "sqlite_lock"},
     # What task programs import
     "task": set(),
     # What people see
