@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "checks": {"conf"},
     "logs": {"sendfile"},
     # The rows and the rule about them
-    "models": {"calendars", "delays", "states", "recurrences", "conf", "programs", "wakeup", "words"},
+    "models": {"calendars", "delays", "prepared", "states", "recurrences", "conf", "programs", "wakeup", "words"},
     "access": {"models"},
     "audit": {"client_address", "models"},
     "crontab_import": {"conf", "crontabs", "models", "programs", "recurrences", "words"},
