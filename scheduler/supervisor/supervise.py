@@ -212,21 +212,51 @@ class Supervision:
                 os.close(self.pipe)
                 self.pipe = -1
                 return
-            kept = data[: self.log_room]
-            try:
-                written = os.write(self.log, kept) if kept else 0
-            except OSError:
-                written = 0
-            self.log_room -= written
-            self.log_dropped += len(data) - written
+            self._keep(data)
+
+    def _keep(self, data: bytes) -> None:
+        kept = data[: self.log_room]
+        if self.log_dropped and kept and not self._note_dropped():
+            kept = b""  # the disk is still full
+        try:
+            written = os.write(self.log, kept) if kept else 0
+        except OSError:
+            written = 0
+        self.log_room -= written
+        self.log_dropped += len(data) - written
+
+    def _note_dropped(self) -> bool:
+        """Say in the log that something is missing here; False when there is no room for that either."""
+        note = _dropped(self.log_dropped)
+        try:
+            if os.write(self.log, note) < len(note):
+                return False
+        except OSError:
+            return False
+        self.log_dropped = 0
+        return True
 
     def _close_log(self) -> None:
-        if self.log_dropped:
-            try:
-                os.write(self.log, f"\n[scheduler] {self.log_dropped} bytes of output were dropped here.\n".encode())
-            except OSError:
-                pass
+        if self.log_dropped and not self._note_dropped():
+            self._note_over_the_end()
         os.close(self.log)
+
+    def _note_over_the_end(self) -> None:
+        """On a full disk the note takes the place of the last bytes, which are there already."""
+        end = os.fstat(self.log).st_size
+        note = _dropped(self.log_dropped + min(end, len(_dropped(self.log_dropped))))
+        try:
+            log = os.open(
+                self.spec["log"], os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+            )  # O_APPEND writes at the end only
+            os.pwrite(log, note, max(end - len(note), 0))
+            os.close(log)
+        except OSError:
+            pass
+
+
+def _dropped(count: int) -> bytes:
+    return f"\n[scheduler] {count} bytes of output were dropped here.\n".encode()
 
 
 @functools.cache
