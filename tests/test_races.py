@@ -11,6 +11,7 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 
 from scheduler.models import FollowUp, Recurrence, Run, RunEvent, Schedule, SchedulerState, Task, decide_together
 from scheduler.states import Status
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from django.contrib.auth.models import User
+    from django.test import Client
 
 SECONDS = 60
 
@@ -166,13 +168,35 @@ def test_saving_a_recurrence_costs_the_same_however_many_schedules_use_it(task: 
             rule.save()
         return len(captured)
 
-    few, many = every(30, "minutes"), every(60, "minutes")
-    for rule, count in ((few, 2), (many, 300)):
-        Schedule.objects.bulk_create(
-            Schedule(task=task, recurrence=rule, anchor=at("08:00"), time_zone="UTC") for _number in range(count)
-        )
+    few, many = used_by(task, 2, minutes=30), used_by(task, 300, minutes=60)
     assert cost(many) == cost(few)
     assert Schedule.objects.stale().count() == 302
+
+
+@pytest.mark.django_db
+def test_its_page_costs_the_same_however_many_schedules_use_it(task: Task, admin: User, client: Client):
+    client.force_login(admin)
+
+    def cost(rule: Recurrence) -> int:
+        page = reverse("admin:scheduler_recurrence_change", args=[rule.pk])
+        with CaptureQueriesContext(connection) as captured:
+            assert client.get(page).status_code == 200
+            answer = client.post(page, {"name": rule.name, "kind": "every", "every": 5, "unit": "minutes"})
+        assert answer.status_code == 302, answer.content
+        return len(captured)
+
+    few, many = used_by(task, 2, minutes=30), used_by(task, 300, minutes=60)
+    cost(used_by(task, 1, minutes=10))  # what is asked once a process
+    assert cost(many) == cost(few)
+    assert Schedule.objects.stale().count() == 303
+
+
+def used_by(task: Task, count: int, *, minutes: int) -> Recurrence:
+    rule = every(minutes, "minutes")
+    Schedule.objects.bulk_create(
+        Schedule(task=task, recurrence=rule, anchor=at("08:00"), time_zone="UTC") for _number in range(count)
+    )
+    return rule
 
 
 @pytest.mark.django_db
