@@ -323,3 +323,23 @@ def test_three_pollers_together_exceed_no_group(owner: User):
         assert claimed == most[-1]
         Run.objects.all().delete()
     assert most == [2] * 25
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_group_that_somebody_holds_keeps_no_poller_waiting(owner: User):
+    if connection.vendor != "postgresql":
+        pytest.skip("needs PostgreSQL: this is about its row locks")
+    group = ConcurrencyGroup.objects.create(name="database", max_runs=2)
+    (member,), (other,) = make_tasks(owner, 1, group=group), make_tasks(owner, 1)
+    runs = [queue(member), queue(other)]
+
+    def elsewhere() -> list[Run]:
+        try:
+            return claim(*runs)
+        finally:
+            connection.close()
+
+    with transaction.atomic(), ThreadPoolExecutor(1) as pool:
+        assert ConcurrencyGroup.objects.locked([group.pk])
+        assert pool.submit(elsewhere).result(timeout=60) == runs[1:]
+    assert claim(*runs) == runs[:1]

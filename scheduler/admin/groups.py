@@ -8,6 +8,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.db.models import Count, Q
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import mark_safe
 from django.utils.translation import gettext, ngettext
@@ -55,10 +56,10 @@ class ConcurrencyGroupAdmin(SchedulerAdmin):
 
     @admin.display(description=_("waiting"))
     def waiting(self, group: ConcurrencyGroup) -> int:
-        """How many runs of its tasks are decided and wait for their instant or a place."""
-        return Run.objects.waiting().in_lane(group.pk).count()
+        count: int = vars(group)["waiting"]
+        return count
 
-    @admin.display(description=_("tasks"), ordering="task_count")
+    @admin.display(description=_("tasks"), ordering="visible_tasks")
     def task_count(self, group: ConcurrencyGroup) -> str:
         count = vars(group)["visible_tasks"]
         url = reverse(f"{self.admin_site.name}:scheduler_task_changelist")
@@ -84,8 +85,9 @@ class ConcurrencyGroupAdmin(SchedulerAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ConcurrencyGroup]:
         seen = Q(tasks__in=access.visible_tasks(request.user))
-        rows = ConcurrencyGroup.objects.with_in_use().annotate(visible_tasks=Count("tasks", filter=seen, distinct=True))
-        return rows.order_by(*self.get_ordering(request))
+        rows = ConcurrencyGroup.objects.with_in_use().with_waiting(timezone.now())
+        tasks = Count("tasks", filter=seen, distinct=True)
+        return rows.annotate(visible_tasks=tasks).order_by(*self.get_ordering(request))
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> ConcurrencyGroup:
         group = super().get_object(request, object_id, from_field)

@@ -130,14 +130,14 @@ class RunQuerySet(models.QuerySet["Run"]):
         """Take runs for a host, in one transaction; none in a pause, of each task and group as many as it has places.
 
         The rows of the tasks are locked first, then those of their groups, in order: counting and claiming without it
-        lets two pollers exceed a limit. A task that somebody else holds is passed over: another poller claims it, or
-        it is claimed in the next round.
+        lets two pollers exceed a limit. A task or group that somebody else holds is passed over: another poller claims
+        its runs, or they are claimed in the next round.
         """
         taken: list[tuple[Run, Task, str]] = []
         with transaction.atomic():
             locked = Task.objects.order_by("pk").select_for_update(no_key=True, skip_locked=True)
             tasks = locked.in_bulk({run.task_id for run in runs})
-            groups = ConcurrencyGroup.objects.locked(task.group_id for task in tasks.values() if task.group_id)
+            groups = ConcurrencyGroup.objects.locked(task.lane for task in tasks.values() if task.lane)
             if SchedulerState.paused() is not None:
                 return []
             under_way, in_use = self._count_processing(tasks, groups)
@@ -148,7 +148,7 @@ class RunQuerySet(models.QuerySet["Run"]):
                 if (run.lane, run.priority) != (task.lane, task.priority):
                     # It was queued in the instant in which its task was changed.
                     self.filter(pk=run.pk).update(lane=task.lane, priority=task.priority)
-                if task.group_id is not None and in_use[task.group_id] >= groups[task.group_id].max_runs:
+                if task.lane and (task.lane not in groups or in_use[task.lane] >= groups[task.lane].max_runs):
                     continue
                 token = secrets.token_hex(16)
                 claimed = self.transition(
