@@ -167,7 +167,7 @@ def test_slots_retries_and_follow_ups_wait_in_the_lane_of_their_task(task: Task,
 
 
 def test_a_run_that_waits_says_for_which_group(
-    members: list[Task], group: ConcurrencyGroup, task: Task, django_assert_num_queries: Callable[..., Any]
+    members: list[Task], group: ConcurrencyGroup, django_assert_num_queries: Callable[..., Any]
 ):
     runs = [queue(each) for each in members]
     assert runs[3].sentence == "Waits for a free place."
@@ -177,6 +177,20 @@ def test_a_run_that_waits_says_for_which_group(
     waiting = Run.objects.ready(LATER).select_related("task").explained()
     with django_assert_num_queries(1):
         assert [run.sentence for run in waiting] == [expected] * 2
+
+
+def test_a_run_that_waits_says_that_its_task_is_busy(
+    task: Task, group: ConcurrencyGroup, django_assert_num_queries: Callable[..., Any]
+):
+    task.group = group
+    task.save()
+    first, second = queue(task), queue(task)
+    claim(first)
+    expected = "Waits until another run of its task ends (1 of 1 at once)."
+    assert Run.objects.get(pk=second.pk).sentence == expected
+    waiting = Run.objects.ready(LATER).select_related("task").explained()
+    with django_assert_num_queries(1):
+        assert [run.sentence for run in waiting] == [expected]
 
 
 # Priority

@@ -74,13 +74,6 @@ class ConcurrencyGroup(models.Model):
     def clean(self) -> None:
         validate_name(self.name)
 
-    @property
-    def places_in_use(self) -> int:
-        """How many runs of its tasks are processed now."""
-        from .run import Run
-
-        return Run.objects.processing().in_lane(self.pk).count()
-
 
 def in_use_of(group: OuterRef) -> Coalesce:
     """How many places of a group are taken, as an expression of a query."""

@@ -28,7 +28,7 @@ from .schedule import Schedule
 from .task import Task, validate_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from django.contrib.auth.models import User
     from django.db.models.deletion import Collector
@@ -98,7 +98,9 @@ class RunQuerySet(models.QuerySet["Run"]):
     def explained(self) -> Self:
         """The same runs, each with the answers that its sentence would ask for one by one."""
         return self.select_related("task__group").annotate(
-            in_pause=Exists(turns.pause()), in_use=in_use_of(OuterRef("task__group"))
+            in_pause=Exists(turns.pause()),
+            under_way=turns.under_way(task=OuterRef("task")),
+            in_use=in_use_of(OuterRef("task__group")),
         )
 
     def processing_on(self, host: UUID) -> Self:
@@ -433,13 +435,15 @@ class Run(models.Model):
             return gettext("Waits until the task is enabled.")
         if self.task.is_paused:
             return gettext("Waits until the task is resumed.")
-        in_pause = vars(self).get("in_pause")
-        if turns.pause().exists() if in_pause is None else in_pause:
+        if self._known("in_pause", turns.pause().exists):
             return gettext("Waits until the scheduler is resumed.")
-        group = self.task.group
+        task, group = self.task, self.task.group
+        under_way = self._known("under_way", task.runs.processing().count)
+        if under_way >= task.max_runs:
+            values = {"in_use": under_way, "places": task.max_runs}
+            return gettext("Waits until another run of its task ends (%(in_use)d of %(places)d at once).") % values
         if group is not None:
-            counted: int | None = vars(self).get("in_use")
-            in_use = group.places_in_use if counted is None else counted
+            in_use = self._known("in_use", Run.objects.processing().in_lane(group.pk).count)
             if in_use >= group.max_runs:
                 return gettext("Waits for a place in the group “%(group)s” (%(in_use)d of %(places)d in use).") % {
                     "group": group,
@@ -447,6 +451,11 @@ class Run(models.Model):
                     "places": group.max_runs,
                 }
         return gettext("Waits for a free place.")
+
+    def _known(self, name: str, ask: Callable[[], int]) -> int:
+        """What ``explained()`` has found out for it; else it is asked for now."""
+        known = vars(self)
+        return known[name] if name in known else ask()
 
     def _sentence_processing(self) -> str:
         values = {"host": self.host_name, "pid": self.pid, "time": _local(self.started_at or self.claimed_at)}
