@@ -15,6 +15,7 @@ import scheduler
 from scheduler import outputs
 from scheduler.conf import scheduler_settings
 from scheduler.models import Poller, Run, Schedule, StoreRemoval, decide_together
+from scheduler.poller import session
 from scheduler.poller.agenda import Agenda, look
 from scheduler.poller.alarms import Alarms
 from scheduler.poller.archives import Archiver
@@ -24,6 +25,7 @@ from scheduler.poller.notifications import Notifications
 from scheduler.poller.notify import notify
 from scheduler.poller.waker import Waker, remove_abandoned_sockets
 from scheduler.poller.watch import Watcher
+from scheduler.sqlite_lock import writer
 from scheduler.supervisor import processes
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ class PollerDaemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         signal.signal(signal.SIGHUP, self._renew)
+        session.keep_short()
         with Waker(self.row.pk, [self.watcher.ends, self.notifications]) as waker:
             logger.info(
                 "poller %s on %s, pid %s: up, capacity %s", self.row.pk, self.host.name, os.getpid(), self.capacity
@@ -83,9 +86,7 @@ class PollerDaemon:
                     database_is_up = True
                 except (OperationalError, InterfaceError) as error:
                     if database_is_up:
-                        logger.warning(
-                            "the database does not answer (%s); trying again every second", str(error).strip()
-                        )
+                        logger.warning("the database does not answer (%s); trying again every second", _said(error))
                     database_is_up = False
                     _drop_connection()
                     pause = IDLE_SECONDS
@@ -152,7 +153,12 @@ class PollerDaemon:
     def _decide(self, now: datetime) -> int:
         """Decide due slots; how many were."""
         due = list(Run.objects.due(now)[:BATCH])
-        decided, left = decide_together(due, now) if len(due) > 1 else (0, due)
+        try:
+            decided, left = decide_together(due, now) if len(due) > 1 else (0, due)
+        except OperationalError as error:
+            if not session.is_locked_row(error):
+                raise
+            decided, left = 0, due
         return decided + sum(each(run, lambda run: run.decide(now)) for run in left)
 
     def _claim(self, now: datetime, places: int) -> int:
@@ -172,11 +178,12 @@ class PollerDaemon:
         host, host_name = self.host.id, self.host.name
         try:
             return Run.objects.claim(runs, host=host, host_name=host_name, now=now)
-        except (OperationalError, InterfaceError):
-            raise
+        except (OperationalError, InterfaceError) as error:
+            if not session.is_locked_row(error):
+                raise
         except Exception:
             logger.exception("%d runs could not be claimed together; one by one they are", len(runs))
-            return [run for run in runs if each(run, lambda run: run.claim(host=host, host_name=host_name, now=now))]
+        return [run for run in runs if each(run, lambda run: run.claim(host=host, host_name=host_name, now=now))]
 
     def _remove_deleted(self) -> None:
         for removal in StoreRemoval.objects.filter(host=self.host.id)[:BATCH]:
@@ -237,6 +244,13 @@ class PollerDaemon:
 def _remove(removal: StoreRemoval) -> None:
     outputs.remove(removal.uuid)
     removal.delete()
+
+
+def _said(error: Exception) -> str:
+    """What the database said, and on SQLite who keeps everybody waiting."""
+    holder = writer(str(connection.settings_dict["NAME"])) if connection.vendor == "sqlite" else None
+    text = " ".join(str(error).split())
+    return f"{text}: {holder}" if holder is not None else text
 
 
 def _drop_connection() -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from django.db import InterfaceError, OperationalError
 
+from scheduler.poller.session import is_locked_row
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -21,8 +23,11 @@ def each(row: Row, act: Callable[[Row], object]) -> bool:
     """Do one thing with one row; a bad row is logged and never stops the round, a database that is gone does."""
     try:
         return bool(act(row))
-    except (OperationalError, InterfaceError):
-        raise
+    except (OperationalError, InterfaceError) as error:
+        if not is_locked_row(error):
+            raise
+        logger.warning("%s %s: somebody holds its row; passed over in this round", type(row).__name__, row.pk)
+        return False
     except Exception:
         logger.exception("%s %s: passed over in this round", type(row).__name__, row.pk)
         return False
