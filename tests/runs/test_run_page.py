@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from django.test import Client
 from playwright.sync_api import expect, sync_playwright
 
 from scheduler import outputs
-from scheduler.models import Run
+from scheduler.models import OutputFile, Run
 from scheduler.states import Reason, Status
 from tests import servers
 
@@ -188,3 +189,63 @@ def _delete(run: Run) -> None:
     Run.objects.filter(pk=run.pk).update(status=Status.FAILED, reason=Reason.LOST, finished_at=run.queued_at)
     Run.objects.filter(pk=run.pk).delete()
     connection.close()
+
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGP4z8DwHwAFAAH/q842iQAAAABJRU5ErkJggg=="
+)
+
+
+def test_files_are_looked_at_without_a_download(owner: User, make_run: MakeRun, live_server: Any) -> None:
+    run = make_run()
+    contents = {
+        "chart.png": PNG,
+        "page.html": b"<script>document.title = 'it ran'</script>",
+        "table.csv": b"name;value\nfirst;1\n",
+    }
+    for name, content in contents.items():
+        file = OutputFile.objects.create(run=run, name=name, size=len(content), sha256="0" * 64, created_at=run.due_at)
+        outputs.file_path(file).parent.mkdir(parents=True, exist_ok=True)
+        outputs.file_path(file).write_bytes(content)
+
+    def act(page: Page) -> None:
+        def open_preview(name: str) -> None:
+            page.goto(f"{live_server.url}{run.get_absolute_url()}")
+            page.get_by_role("link", name=f"Preview of {name}").click()
+            expect(page.get_by_role("heading", name=name)).to_be_visible()
+
+        open_preview("chart.png")
+        picture = page.get_by_role("img", name="chart.png")
+        assert picture.evaluate("each => [each.complete, each.naturalWidth]") == [True, 1]
+        # By itself it is in a sandbox that lets nothing run.
+        page.goto(f"{live_server.url}{picture.get_attribute('src')}")
+        assert page.evaluate("document.contentType") == "image/png"
+        open_preview("table.csv")
+        expect(page.get_by_role("columnheader", name="value")).to_be_visible()
+        expect(page.get_by_role("cell", name="first")).to_be_visible()
+        open_preview("page.html")
+        expect(page.locator("pre.log")).to_have_text("<script>document.title = 'it ran'</script>")
+        assert page.title() != "it ran"
+
+    look(live_server.url, owner, act, width=360)
+
+
+def test_a_run_is_started_again_with_other_arguments(owner: User, make_run: MakeRun, live_server: Any) -> None:
+    run = make_run(Status.FAILED, arguments=["--days", "7"])
+
+    def act(page: Page) -> None:
+        page.goto(f"{live_server.url}{run.get_absolute_url()}")
+        page.get_by_role("link", name="Run again with other arguments").click()
+        arguments = page.get_by_label("Arguments")
+        expect(arguments).to_have_value("--days 7")
+        arguments.fill("--days '8")
+        page.get_by_role("button", name="Run now").click()
+        expect(page.locator(".errorlist")).to_contain_text("A quote is not closed")
+        arguments.fill("--days '8 or so'")
+        page.get_by_role("button", name="Run now").click()
+        expect(page.get_by_role("heading", name="Nightly report")).to_be_visible()
+        expect(page.locator(".facts").first).to_contain_text("'8 or so'")
+        expect(page.get_by_role("link", name=f"run #{run.pk}", exact=True)).to_be_visible()
+
+    look(live_server.url, owner, act, scheme="dark")
+    assert Run.objects.queued().get().arguments == ["--days", "8 or so"]
