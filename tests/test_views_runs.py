@@ -287,7 +287,7 @@ def test_the_end_of_the_log_is_in_the_page_without_a_script(client: Client, make
     page = client.get(run.get_absolute_url()).text
     assert "xxxx" not in page
     assert "<span data-unended>50 %</span>" in page
-    assert f'data-offset="{101 + 100_000}" data-codes="" data-follow>' in page
+    assert f'data-offset="{101 + 100_000}" data-codes="" data-tail data-follow>' in page
     assert f'id="b{101 + 100_000 - 5}">line\n</span>' in page
     assert f'?before={101 + 100_000 - 1999 * 5}#log"' in page  # 2000 lines, with the one that is not ended
 

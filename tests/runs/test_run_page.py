@@ -97,6 +97,7 @@ def test_a_log_is_searched_and_read_at_any_place(owner: User, make_run: MakeRun,
         page.goto(f"{live_server.url}{run.get_absolute_url()}")
         log = page.locator("pre.log")
         expect(log).to_contain_text("line 08999")
+        assert log.evaluate("each => each.scrollTop + each.clientHeight >= each.scrollHeight - 8")
         page.get_by_role("link", name="First error").click()
         expect(page.locator(".target")).to_have_text("ValueError: the disk is full\n")
         expect(page.locator(".target")).to_be_in_viewport()
