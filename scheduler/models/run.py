@@ -125,6 +125,10 @@ class RunQuerySet(models.QuerySet["Run"]):
     def processing_on(self, host: UUID) -> Self:
         return self.processing().filter(host=host)
 
+    def completed_of(self, task_id: int) -> Self:
+        """The completed runs of a task, the last one first."""
+        return self.filter(task=task_id, status=Status.COMPLETED).order_by("-id")
+
     # The only writer of a status
 
     def transition(self, run_id: int, *, to: Status, token: str = "", **values: Any) -> bool:
@@ -369,7 +373,7 @@ class Run(models.Model):
                 condition=Q(status=Status.QUEUED, ready_at__isnull=False),
                 name="scheduler_run_waiting",
             ),
-            models.Index(fields=["task", "status"], name="scheduler_run_task_status"),
+            models.Index(fields=["task", "status", "-id"], name="scheduler_run_task_status"),
             models.Index(fields=["host"], condition=Q(status=Status.PROCESSING), name="scheduler_run_host"),
             models.Index(fields=["-finished_at", "-id"], name="scheduler_run_finished"),
             models.Index(fields=["task", "-id"], name="scheduler_run_task"),
@@ -586,6 +590,7 @@ class RunEvent(models.Model):
         SCHEDULE_PAUSED = "schedule_paused", _("schedule paused")
         FOLLOW_UP_LEFT_OUT = "follow_up_left_out", _("follow-up left out, its task is disabled")
         REPORTS_DROPPED = "reports_dropped", _("reports dropped")
+        ALARM = "alarm", _("alarm")
 
     run = models.ForeignKey(Run, verbose_name=_("run"), on_delete=models.CASCADE, related_name="events")
     at = models.DateTimeField(_("time"))

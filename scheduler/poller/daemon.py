@@ -19,7 +19,7 @@ from scheduler.poller import session
 from scheduler.poller.agenda import Agenda, look
 from scheduler.poller.alarms import Alarms
 from scheduler.poller.archives import Archiver
-from scheduler.poller.each import each
+from scheduler.poller.each import each, in_turn
 from scheduler.poller.host import Host, this_host
 from scheduler.poller.notifications import Notifications
 from scheduler.poller.notify import notify
@@ -40,6 +40,8 @@ IDLE_SECONDS = 1.0
 BUSY_SECONDS = 0.5  # messages and progress appear by then; ends wake the poller
 REPORT_EVERY = timedelta(seconds=5)
 BATCH = 200
+# What takes a transaction a row is left to the next round after this time: what is ready starts in between.
+STEP_SECONDS = 0.5
 CLAIMS_AT_ONCE = 16  # the first of them waits for the last before it is launched
 KEEP_ENDED_POLLERS = timedelta(days=7)
 
@@ -116,7 +118,7 @@ class PollerDaemon:
         self.watcher.tidy()
         if agenda.removals:
             self._remove_deleted()
-        self.alarms.look(now)
+        self.alarms.look(now, host=self.host.id if agenda.processing else None)
         return self.busy + (self.archiver.look(now) if agenda.archives else self.archiver.rest())
 
     # One step each
@@ -145,10 +147,8 @@ class PollerDaemon:
 
     def _mend(self, now: datetime) -> None:
         """Put the next slot of schedules into the queue that have lost it, or whose rule has changed."""
-        for schedule in Schedule.objects.stale().order_by("pk")[:BATCH]:
-            each(schedule, lambda schedule: schedule.plan(now))
-        for schedule in Schedule.objects.broken().order_by("pk")[:BATCH]:
-            each(schedule, lambda schedule: schedule.mend(now))
+        in_turn(Schedule.objects.stale().order_by("pk")[:BATCH], lambda schedule: schedule.plan(now), STEP_SECONDS)
+        in_turn(Schedule.objects.broken().order_by("pk")[:BATCH], lambda schedule: schedule.mend(now), STEP_SECONDS)
 
     def _decide(self, now: datetime) -> int:
         """Decide due slots; how many were."""
@@ -159,7 +159,7 @@ class PollerDaemon:
             if not session.is_locked_row(error):
                 raise
             decided, left = 0, due
-        return decided + sum(each(run, lambda run: run.decide(now)) for run in left)
+        return decided + in_turn(left, lambda run: run.decide(now), STEP_SECONDS)
 
     def _claim(self, now: datetime, places: int) -> int:
         """Claim at most so many ready runs and launch them; how many."""
