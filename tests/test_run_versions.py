@@ -164,6 +164,17 @@ def test_a_program_that_has_changed_since_the_last_success_is_told(
     assert "LANG was set in the last success." in shown
 
 
+def test_where_the_interpreter_lies_is_for_those_who_may_see_the_output(
+    make_run: MakeRun, page: Callable[[Run], str], client: Client, viewer: User
+) -> None:
+    run = make_run(Status.FAILED, version=version("a"))
+    assert "/usr/bin/python3" in page(run)
+    client.force_login(viewer)
+    shown = client.get(run.get_absolute_url()).text
+    assert f'<code title="{"a" * 64}">' in shown
+    assert "/usr/bin/python3" not in shown
+
+
 def test_a_program_that_is_the_same_is_told_too(make_run: MakeRun, page: Callable[[Run], str]) -> None:
     assert "There is no earlier success to compare with." in page(make_run(Status.FAILED, version=version("a")))
     make_run(Status.COMPLETED)

@@ -78,10 +78,28 @@ def test_a_run_on_a_silent_host_is_unconfirmed(client: Client, make_run: MakeRun
     Poller.objects.update(seen_at=seen)
     page = client.get(run.get_absolute_url()).text
     assert "no poller of this host has reported" in page
+    assert "Was processing on host here, process 4242, since" in page
+    assert "Processing on host" not in page
     assert (
         f"Unconfirmed since {timezone.localtime(seen):%H:%M}" in page
         or f"Unconfirmed since {timezone.localtime(seen):%Y-%m-%d %H:%M}" in page
     )
+
+
+def test_the_timeline_says_how_long_each_step_took(client: Client, make_run: MakeRun) -> None:
+    run = make_run()
+    now = timezone.now()
+    for seconds, what in ((0, "queued"), (0.5, "claimed"), (70, "started"), (71.5, "finished")):
+        run.record(RunEvent.What(what), now=now + timedelta(seconds=seconds))
+    page = client.get(run.get_absolute_url()).text
+    assert re.findall(
+        r"(?:queued|claimed by a poller|program started|finished: exit code)(?: <[^>]*>([^<]*))?", page
+    ) == [
+        "",
+        "",
+        "1 min 10 s later",
+        "1.5 s later",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
-"""What a person can do about the state of a run, in a sentence below the one that tells the state."""
+"""The state of a run in one sentence, as far as anybody can know it now, and what a person can do about it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from django.utils import formats, timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -30,6 +31,18 @@ _BY_REASON = {
     Reason.BAD_RULE: _("Mend the rule of the schedule, then enable it."),
     Reason.PAUSED: _("Resume what is paused. Run the task now if this slot is still wanted."),
 }
+
+
+def sentence(row: Row) -> str:
+    """What is so at this instant: the row alone cannot know that nobody has looked for a while."""
+    run = row.run
+    if run.status == Status.QUEUED and row.note:
+        return row.note
+    if row.unconfirmed and run.started_at is not None and run.cancel_requested_at is None:
+        text = gettext("Was processing on host %(host)s, process %(pid)s, since %(time)s, when a poller last looked.")
+        started = formats.date_format(timezone.localtime(run.started_at), "Y-m-d H:i:s")
+        return text % {"host": run.host_name, "pid": run.pid, "time": started}
+    return run.sentence
 
 
 def advice(row: Row, *, pollers: bool) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from datetime import timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from django.core.paginator import Paginator
@@ -13,10 +15,9 @@ from django.views.decorators.http import require_safe
 
 from scheduler import logs
 from scheduler.models import Archive, Poller, ProcessSample, Run, RunEvent
-from scheduler.states import Status
 
 from . import log
-from .advice import advice
+from .advice import advice, sentence
 from .gate import person, require, staff_page, visible_run
 from .page import fragment_url, render_fragment, render_page
 from .rows import Row, rows
@@ -56,21 +57,27 @@ def _state(request: HttpRequest, run: Run, now: datetime) -> dict[str, Any]:
     alive = list(Poller.objects.alive(now).values_list("host", flat=True))
     row = rows([run], user=person(request), now=now, alive=alive)[0]
     messages = list(run.events.filter(what=RunEvent.What.MESSAGE).order_by("-id")[: MESSAGES_AT_MOST + 1])
-    events = list(run.events.exclude(what=RunEvent.What.MESSAGE).order_by("-id")[: EVENTS_AT_MOST + 1])
+    events = list(run.events.exclude(what=RunEvent.What.MESSAGE).order_by("-id")[: EVENTS_AT_MOST + 1])[::-1]
     return {
         "run": run,
         "row": row,
         "arguments": [shlex.quote(argument) for argument in run.arguments],
-        "sentence": (run.status == Status.QUEUED and row.note) or run.sentence,
+        "sentence": sentence(row),
         "advice": advice(row, pollers=bool(alive)),
         "program": _program(run),
         "messages_of_run": messages[:MESSAGES_AT_MOST],
         "messages_limit": MESSAGES_AT_MOST if len(messages) > MESSAGES_AT_MOST else None,
-        "events": events[:EVENTS_AT_MOST][::-1],
+        "events": list(zip(events, _pauses(events), strict=True))[-EVENTS_AT_MOST:],
         "events_limit": EVENTS_AT_MOST if len(events) > EVENTS_AT_MOST else None,
         **_files(request, row),
         **_processes(run),
     }
+
+
+def _pauses(events: list[RunEvent]) -> list[timedelta | None]:
+    """How long after the one before it each event was; None where that is no second."""
+    pauses = [event.at - before.at for before, event in pairwise(events)]
+    return [None, *(pause if pause >= timedelta(seconds=1) else None for pause in pauses)][: len(events)]
 
 
 def _program(run: Run) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.conf import settings
 from django.test import Client
+from django.utils import timezone
 from playwright.sync_api import expect, sync_playwright
 
 from scheduler import outputs
-from scheduler.models import OutputFile, Run
+from scheduler.models import OutputFile, ProgramVersion, Run
 from scheduler.states import Reason, Status
 from tests import servers
 
@@ -134,10 +135,15 @@ def test_a_log_is_searched_and_read_at_any_place(owner: User, make_run: MakeRun,
 
 
 def test_a_log_is_followed_and_only_its_newest_lines_are_kept(owner: User, make_run: MakeRun, live_server: Any) -> None:
-    run = make_run(Status.PROCESSING)
+    version = ProgramVersion.of(
+        program="x.py", sha256="0" * 64, size=1, modified_at=timezone.now(), interpreter="python", environment=["PATH"]
+    )
+    run = make_run(Status.PROCESSING, version=version)
 
     def act(page: Page) -> None:
         page.goto(f"{live_server.url}{run.get_absolute_url()}")
+        page.locator("#environment summary").click()
+        before = page.locator("#run").inner_text()
         expect(page.locator("#log-empty")).to_have_text("Nothing has been written to the log.")
         write(run, b"first line\n10 %\r")
         log = page.locator("pre.log")
@@ -158,6 +164,9 @@ def test_a_log_is_followed_and_only_its_newest_lines_are_kept(owner: User, make_
         write(run, b"the last line\n", more=True)
         expect(log).to_contain_text("the last line")
         assert log.evaluate("each => each.scrollTop") < 1000
+        # The rest of the page follows too, and what was opened stays open.
+        page.wait_for_function("before => document.getElementById('run').innerText !== before", arg=before)
+        expect(page.locator("#environment code")).to_be_visible()
         page.get_by_role("link", name="Earlier").click()
         expect(log).to_contain_text("line 1000\n")
         expect(log).not_to_contain_text("the last line")
