@@ -8,6 +8,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from django.db import connection
+from django.db.models import Func, TextField, Value
 
 # The first of the two numbers of an advisory lock, so that a site's own locks are others: "sche" as a number
 OURS = 0x73636865
@@ -25,3 +26,11 @@ def take(lock: Lock, *, shared: bool = False) -> None:
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute(f"SELECT pg_advisory_xact_lock{'_shared' if shared else ''}(%s, %s)", [OURS, lock])
+
+
+def as_expression(lock: Lock, *, shared: bool = False) -> Func | None:
+    """The same as a part of a query that finds rows; None where nothing is to be taken."""
+    if connection.vendor != "postgresql":
+        return None
+    name = f"pg_advisory_xact_lock{'_shared' if shared else ''}"
+    return Func(Value(OURS), Value(int(lock)), function=name, output_field=TextField())

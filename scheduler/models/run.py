@@ -18,13 +18,12 @@ from django.utils import formats, timezone
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from scheduler.prepared import Blank, Prepared, PreparedInsert, PreparedRows, PreparedUpdate, batched, one_of
+from scheduler.prepared import Blank, PreparedInsert, PreparedRows, PreparedUpdate, batched, one_of
 from scheduler.states import FINISHED, SOURCES, UNFINISHED, Reason, Status
 from scheduler.wakeup import wake_on_commit
 
 from . import locks, turns
 from .group import ConcurrencyGroup, in_use_of
-from .pause import SchedulerState
 from .program_version import ProgramVersion
 from .schedule import Schedule
 from .task import Task, validate_arguments
@@ -131,9 +130,7 @@ class RunQuerySet(models.QuerySet["Run"]):
         """
         names = ("status", *sorted(values))
         if (to, names) not in _TRANSITIONS:
-            _TRANSITIONS[to, names] = PreparedUpdate(
-                lambda: _movable(to, pk=Blank("run_id", Run._meta.pk), claim_token=Blank("token", _TOKEN)), names
-            )
+            _TRANSITIONS[to, names] = PreparedUpdate(lambda: _movable_one(to), names)
         return bool(_TRANSITIONS[to, names].update(Run, run_id=run_id, token=token, status=to, **values))
 
     def transition_all(self, run_ids: Iterable[int], *, to: Status, token: str = "", **values: Any) -> int:
@@ -151,17 +148,10 @@ class RunQuerySet(models.QuerySet["Run"]):
         with transaction.atomic():
             tasks = _lock_tasks({run.task_id for run in runs})
             groups = ConcurrencyGroup.objects.locked(task.lane for task in tasks.values() if task.lane)
-            locks.take(locks.Lock.PAUSE, shared=True)
-            if SchedulerState.paused() is not None:
-                return []
-            scheduled = {run.schedule_id for run in runs if run.schedule_id is not None}
-            paused = set(Schedule.objects.paused().filter(pk__in=scheduled).values_list("pk", flat=True))
-            under_way, in_use = _count_processing(tasks, groups)
+            in_use = _count_in_use(groups)
             for run in runs:
                 task = tasks.get(run.task_id)
-                if task is None or not task.enabled or task.is_paused or under_way[task.pk] >= task.max_runs:
-                    continue
-                if run.schedule_id in paused:
+                if task is None or not task.enabled or task.is_paused:
                     continue
                 if (run.lane, run.priority) != (task.lane, task.priority):
                     # It was queued in the instant in which its task was changed.
@@ -169,17 +159,18 @@ class RunQuerySet(models.QuerySet["Run"]):
                 if task.lane and (task.lane not in groups or in_use[task.lane] >= groups[task.lane].max_runs):
                     continue
                 token = secrets.token_hex(16)
-                claimed = self.transition(
-                    run.pk,
-                    to=Status.PROCESSING,
+                if _CLAIM.update(
+                    Run,
+                    run_id=run.pk,
+                    token="",
+                    places=task.max_runs,
+                    status=Status.PROCESSING,
                     claim_token=token,
                     claimed_at=now,
                     host=host,
                     host_name=host_name,
                     program=task.program,
-                )
-                if claimed:
-                    under_way[task.pk] += 1
+                ):
                     in_use[task.lane] += 1
                     taken.append((run, task, token))
             RunEvent.write(
@@ -200,26 +191,22 @@ def _lock_tasks(keys: Collection[int]) -> dict[int, Task]:
 
 @cache
 def _locked(count: int) -> PreparedRows[Task]:
-    tasks = Task.objects.filter(one_of("pk", count, Task._meta.pk)).order_by("pk")
-    return PreparedRows(lambda: tasks.select_for_update(no_key=True, skip_locked=True))
+    def build() -> models.QuerySet[Task]:
+        tasks = Task.objects.filter(one_of("pk", count, Task._meta.pk)).order_by("pk")
+        tasks = tasks.select_for_update(no_key=True, skip_locked=True)
+        # In the same statement: a pause that is committed after this waits for the claim.
+        lock = locks.as_expression(locks.Lock.PAUSE, shared=True)
+        return tasks if lock is None else tasks.annotate(pause_lock=lock)
+
+    return PreparedRows(build)
 
 
-def _count_processing(tasks: Collection[int], groups: Collection[int]) -> tuple[Counter[int], Counter[int]]:
-    """How many runs are processed of each task and of each group."""
-    of_tasks: Counter[int] = Counter()
-    of_groups: Counter[int] = Counter()
-    for some in batched(sorted(tasks)):
-        of_tasks.update(dict(_counted(len(some)).all(Run, **some)))
-    if groups:
-        in_lanes = Run.objects.processing().filter(lane__in=groups, lane__gt=0).order_by().values("lane")
-        of_groups.update(dict(in_lanes.values_list("lane", Count("pk"))))
-    return of_tasks, of_groups
-
-
-@cache
-def _counted(count: int) -> Prepared:
-    runs = Run.objects.processing().filter(one_of("task", count, Task._meta.pk)).order_by().values("task")
-    return Prepared(lambda: runs.values_list("task", Count("pk")))
+def _count_in_use(groups: Collection[int]) -> Counter[int]:
+    """How many places of each group are taken; none costs no query."""
+    if not groups:
+        return Counter()
+    counted = Run.objects.processing().filter(lane__in=groups, lane__gt=0).order_by().values("lane")
+    return Counter(dict(counted.values_list("lane", Count("pk"))))
 
 
 _TOKEN = models.CharField(max_length=32)
@@ -230,6 +217,25 @@ _TRANSITIONS: dict[tuple[Status, tuple[str, ...]], PreparedUpdate] = {}
 def _movable(to: Status, **which: Any) -> RunQuerySet:
     """Those of certain runs that may be moved to a status."""
     return Run.objects.filter(status__in=SOURCES[to], **which)
+
+
+def _movable_one(to: Status) -> RunQuerySet:
+    return _movable(to, pk=Blank("run_id", Run._meta.pk), claim_token=Blank("token", _TOKEN))
+
+
+def _claimable() -> RunQuerySet:
+    """One run, whose task is locked, if there is a place for it and nothing is paused."""
+    places = Blank("places", Task._meta.get_field("max_runs"))
+    paused = Schedule.objects.paused().filter(pk=OuterRef("schedule"))
+    return (
+        _movable_one(Status.PROCESSING)
+        .filter(~Exists(turns.pause()), ~Exists(paused))
+        .annotate(under_way=turns.under_way(task=OuterRef("task")))
+        .filter(under_way__lt=places)
+    )
+
+
+_CLAIM = PreparedUpdate(_claimable, ("status", "claim_token", "claimed_at", "host", "host_name", "program"))
 
 
 class Run(models.Model):
