@@ -29,6 +29,8 @@ class Poller(models.Model):
     version = models.CharField(_("version"), max_length=20)
     capacity = models.PositiveIntegerField(_("capacity"))
     cold_reason = models.TextField(_("why starts are cold"), blank=True)  # as the system said it, untranslated
+    # Why memory and processes of a whole run cannot be limited here; empty when they can be. Untranslated as well.
+    limits_problem = models.TextField(_("why runs cannot be limited as a whole"), blank=True)
     started_at = models.DateTimeField(_("started"))
     seen_at = models.DateTimeField(_("last report"), db_index=True)
     ended_at = models.DateTimeField(_("ended"), null=True, blank=True)

@@ -19,6 +19,7 @@ from .program import READ_BYTES, Program, fork_program
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 LOOK_EVERY_SECONDS = 1.0
 TREE_LOOK_SECONDS = 0.05
+NAMED_AT_MOST = 10  # processes that are named to people
 READS_AT_ONCE = 64  # a program that never stops writing must not keep the supervisor from looking at the rest
 
 
@@ -41,10 +42,13 @@ class Supervision:
         self.started_at = time.monotonic()
         self.log_room = int(spec["log_bytes"])
         self.log_dropped = 0
+        self.left: list[str] = []
+        self.killed: list[str] = []
 
     def run(self, ready: Callable[[], None]) -> None:
         """Start the program and stay until its tree is empty; ``ready`` is called when the start is on disk."""
         become_subreaper()
+        self.result = self.folder.prepare_result()
         self._open()
         self.folder.mark_started({**identity(), "claim_token": self.spec["claim_token"], "at": time.time()})
         if self.folder.has(STOP):
@@ -64,7 +68,6 @@ class Supervision:
     # Start
 
     def _open(self) -> None:
-        self.result = self.folder.prepare_result()
         self.log = os.open(
             self.spec["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640
         )
@@ -77,12 +80,26 @@ class Supervision:
         self.control = os.open(self.folder.file(CONTROL), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def _start(self, ready: Callable[[], None]) -> None:
-        program = self.parked or fork_program(self.spec.get("user"))
-        self.pid, self.pipe = program.pid, program.output
+        program = self.parked or self._fork()
         # Not flushed: when the machine itself ends, no process is left that would have to be found.
-        task = {"pid": self.pid, "start_ticks": program.start_ticks, "session": self.pid}
+        task = {"pid": program.pid, "start_ticks": program.start_ticks, "session": program.pid}
         self.folder.write(TASK, task, durable=False)
         ready()
+        self._go(program)
+
+    def _fork(self) -> Program:
+        if "limits" in self.spec:
+            from . import limits
+
+            limits.make_room(self.spec["limits"])
+        return fork_program(self.spec.get("user"))
+
+    def _go(self, program: Program, **further: str) -> None:
+        if "cgroup" in self.spec:
+            from .limits import Cgroup
+
+            Cgroup(self.spec["cgroup"]).take(program.pid)
+        self.pid, self.pipe = program.pid, program.output
         output = self.folder.file(OUTPUT)
         variables = {
             "SCHEDULER_RUN": self.spec["run"],
@@ -90,8 +107,9 @@ class Supervision:
             "SCHEDULER_OUTPUT": output,
             "SCHEDULER_REPORTS": self.folder.file(REPORTS),
             "PWD": output,
+            **further,
         }
-        self.trouble = program.go(output, self.spec["argv"], variables)
+        self.trouble = program.go(output, self.spec["argv"], variables, self.spec.get("limits"))
         try:
             self.child = os.pidfd_open(self.pid)
         except OSError:
@@ -158,6 +176,10 @@ class Supervision:
             result |= {"reason": "signal", "signal": os.WTERMSIG(status)}
         else:
             result |= {"reason": "exit_code", "exit_code": os.waitstatus_to_exitcode(status)}
+        if "limits" in self.spec or "cgroup" in self.spec:
+            from . import limits
+
+            result |= limits.reason_of(result, self.spec)
         if self.stop_reason:
             result["reason"] = self.stop_reason
         self._write_result(result)
@@ -171,13 +193,45 @@ class Supervision:
         """Ask everything that is left to end, and end it after the grace time; keep its output meanwhile."""
         deadline = time.monotonic() + float(self.spec["grace_seconds"])
         asked = False
+        # After an end of its own, what is just ending with it is given a moment.
+        at_once = bool(self.stop_reason)
         while self._reap():
-            left = processes.descendants(os.getpid())
-            if not asked or time.monotonic() >= deadline:
+            if at_once and (not asked or time.monotonic() >= deadline):
+                left = processes.descendants(os.getpid())
+                self._remember(left, asked)
+                if asked and "cgroup" in self.spec:
+                    from .limits import Cgroup
+
+                    Cgroup(self.spec["cgroup"]).kill()
                 processes.send(signal.SIGKILL if asked else signal.SIGTERM, left)
                 asked = True
+            at_once = True
             self._step(TREE_LOOK_SECONDS)
         self._pump()
+
+    def _remember(self, left: list[processes.Process], asked: bool) -> None:
+        """Keep the names of what outlived the program that ended by itself, and of what had to be killed."""
+        names = self.killed if asked else self.left
+        if (asked or not self.stop_reason) and self.pid and not names:
+            names += [processes.name(process.pid) for process in left[:NAMED_AT_MOST]]
+
+    def findings(self) -> dict[str, Any]:
+        """What people are told of the run beside its result; to be asked for when its tree is empty."""
+        found: dict[str, Any] = {}
+        reached: dict[str, int] = {}
+        if "cgroup" in self.spec:
+            from .limits import Cgroup
+
+            reached = Cgroup(self.spec["cgroup"]).reached()
+        if self.log_dropped:
+            reached["log_bytes"] = self.spec["log_bytes"]
+        if reached:
+            found["limits"] = reached
+        if self.left:
+            found["left"] = self.left
+        if self.killed:
+            found["killed"] = self.killed
+        return found
 
     # The log
 
@@ -228,6 +282,10 @@ def end_strays(folder: RunFolder, spec: dict[str, Any]) -> int:
     """End what is left of a run whose supervisor died, in passes until nothing is found; how many there were."""
     task = folder.read(TASK) or {}
     ended = 0
+    if "cgroup" in spec:
+        from .limits import Cgroup
+
+        Cgroup(spec["cgroup"]).kill()
     while strays := processes.of_run(
         spec["run"], folder.path, leader=task.get("pid"), leader_ticks=task.get("start_ticks")
     ):
