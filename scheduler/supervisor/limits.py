@@ -12,9 +12,9 @@ from contextlib import suppress
 from typing import Any
 
 RESOURCES = {
-    "address_space_bytes": (resource.RLIMIT_AS, "the memory of a process"),
-    "cpu_seconds": (resource.RLIMIT_CPU, "the processor time of a process"),
-    "open_files": (resource.RLIMIT_NOFILE, "the open files of a process"),
+    "address_space_bytes": (resource.RLIMIT_AS, "memory of a process"),
+    "cpu_seconds": (resource.RLIMIT_CPU, "processor time of a process"),
+    "open_files": (resource.RLIMIT_NOFILE, "open files of a process"),
 }
 # A program that handles SIGXCPU has so many seconds of processor time to tidy up, until it is killed.
 CPU_GRACE_SECONDS = 5
@@ -50,7 +50,10 @@ def apply(limits: dict[str, int]) -> None:
         try:
             resource.setrlimit(number, (wanted, last))
         except ValueError as error:
-            raise OSError(f"the limit of {title} is {wanted}, and the poller itself may have only {hard}") from error
+            raise OSError(
+                f"the limit of {title} is {wanted}, and the poller itself may have only {hard}; lower it, or raise the "
+                "poller's own limit"
+            ) from error
 
 
 # All of them together
