@@ -130,9 +130,10 @@ class TaskForm(ModelForm):
             field.help_text = gettext(
                 "No program was found: put a Python file into a program folder of the settings first."
             )
-        if problem := _not_enforced(timezone.now()):
-            for name in LIMITS_AS_A_WHOLE:
-                self.fields[name].help_text = f"{self.fields[name].help_text} {problem}"
+        as_a_whole = [self.fields[name] for name in LIMITS_AS_A_WHOLE if name in self.fields]  # none to look at only
+        if as_a_whole and (problem := _not_enforced(timezone.now())):
+            for limit in as_a_whole:
+                limit.help_text = f"{limit.help_text} {problem}"
         interpreter = self.fields["interpreter"]
         assert isinstance(interpreter, forms.ChoiceField)
         known = {*scheduler_settings().interpreters, self.instance.interpreter} - {""}

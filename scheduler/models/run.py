@@ -480,8 +480,9 @@ class Run(models.Model):
         if self.is_replaced:
             return gettext("Is being stopped: the next run of its task takes its place.")
         if self.cancel_requested_at is not None:
-            values["user"] = self.cancel_requested_by_name
-            return gettext("Is being stopped, as %(user)s asked.") % values
+            values |= {"user": self.cancel_requested_by_name, "why": self.cancel_why}
+            text = gettext("Is being stopped, as %(user)s asked: %(why)s")
+            return (text if self.cancel_why else gettext("Is being stopped, as %(user)s asked.")) % values
         if self.started_at is None:
             return gettext("Is being started on host %(host)s since %(time)s.") % values
         return gettext("Processing on host %(host)s, process %(pid)s, since %(time)s.") % values

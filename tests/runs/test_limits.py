@@ -19,7 +19,6 @@ from scheduler.supervisor import folder as protocol
 from .conftest import fresh, is_alive, supervisor_pid, wait_until
 
 if TYPE_CHECKING:
-
     from scheduler.models import Run
 
     from .conftest import World
