@@ -97,7 +97,10 @@ def test_limits_and_a_clean_up_command_are_saved(client: Client, admin: User, pr
     task = Task.objects.get(name="New task")
     assert {name: str(getattr(task, name)) for name in given} == given
     assert (task.cleanup_program, task.cleanup_arguments) == ("others/report.py", ["--all", "a b"])
-    client.post(reverse("admin:scheduler_task_change", args=[task.pk]), task_data(cleanup_path=""))
+    url = reverse("admin:scheduler_task_change", args=[task.pk])
+    assert "collapse" not in client.get(url).content.decode()  # what is set is seen
+    client.post(url, task_data(cleanup_path=""))
+    assert client.get(url).content.decode().count('class="module aligned collapse"') == 2
     task.refresh_from_db()
     assert (task.cleanup_program, task.memory_mb) == ("", None)
 

@@ -175,6 +175,10 @@ class TaskForm(ModelForm):
         return program.path
 
 
+def _folded_unless_set(task: Task | None, *names: str) -> tuple[str, ...]:
+    return () if task is not None and any(getattr(task, name) for name in names) else ("collapse",)
+
+
 def _not_enforced(now: datetime) -> str:
     """A sentence where memory and processes of a whole run are not limited; empty when all pollers do it."""
     pollers = list(Poller.objects.alive(now))
@@ -287,11 +291,17 @@ class TaskAdmin(SchedulerAdmin):
                 _("Limits"),
                 {
                     "fields": LIMITS,
-                    "classes": ("collapse",),
+                    "classes": _folded_unless_set(obj, *LIMITS),
                     "description": _("What a run may use. What it has reached of it, its page says."),
                 },
             ),
-            (_("Clean-up"), {"fields": (*cleanup, "cleanup_timeout_seconds"), "classes": ("collapse",)}),
+            (
+                _("Clean-up"),
+                {
+                    "fields": (*cleanup, "cleanup_timeout_seconds"),
+                    "classes": _folded_unless_set(obj, "cleanup_path"),
+                },
+            ),
             (
                 _("After a failure"),
                 {"fields": ("retries", "retry_delay_seconds", "retry_factor", "after_failure")},
