@@ -107,6 +107,8 @@ class TaskForm(ModelForm):
             "cleanup_timeout_seconds",
             "overlap",
             "max_runs",
+            "group",
+            "priority",
             "retries",
             "retry_delay_seconds",
             "retry_factor",
@@ -205,7 +207,7 @@ class TaskAdmin(SchedulerAdmin):
     form = TaskForm
     inlines = (ScheduleInline,)
     list_display = ("name", "program", "owner", "enabled", "next_run", "last_run")
-    list_filter = ("enabled", "environment", ("owner", admin.RelatedOnlyFieldListFilter))
+    list_filter = ("enabled", "environment", "group", "priority", ("owner", admin.RelatedOnlyFieldListFilter))
     list_select_related = ("owner",)
     search_fields = ("name", "description", "program_root", "program_path")
     ordering = ("name",)
@@ -286,7 +288,10 @@ class TaskAdmin(SchedulerAdmin):
                     "description": warning if changeable else None,
                 },
             ),
-            (_("Time and overlap"), {"fields": ("timeout_seconds", "grace_seconds", "overlap", "max_runs")}),
+            (
+                _("Time and overlap"),
+                {"fields": ("timeout_seconds", "grace_seconds", "overlap", "max_runs", "group", "priority")},
+            ),
             (
                 _("Limits"),
                 {

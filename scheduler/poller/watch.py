@@ -247,7 +247,7 @@ class Watcher:
             detail = "The machine restarted."
         else:
             detail = "Its supervisor was killed."
-            ended = end_strays(folder, folder.read(protocol.SPEC) or {"run": str(run.uuid)})
+            ended = end_strays(folder, {**(folder.read(protocol.SPEC) or {}), "run": str(run.uuid)})
             if ended:
                 run.record(RunEvent.What.PROCESSES_ENDED, str(ended), now=now)
             task = folder.read(protocol.TASK) or {}

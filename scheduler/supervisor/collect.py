@@ -50,7 +50,7 @@ def collect(folder: RunFolder, spec: dict[str, Any], found: dict[str, Any] | Non
     files: list[dict[str, Any]] = []
     problems = list(plan["problems"])
     found = found or {}
-    reached = {**found.get("limits", {}), **plan["limits"]}
+    reached = {**found.get("limits", {}), **plan.get("limits", {})}
     room = int(spec["output_bytes"])
     with opened(spec["store"], FOLDER_FLAGS) as store:
         for entry in plan["files"]:
