@@ -31,6 +31,8 @@ class Poller(models.Model):
     cold_reason = models.TextField(_("why starts are cold"), blank=True)  # as the system said it, untranslated
     # Why memory and processes of a whole run cannot be limited here; empty when they can be. Untranslated as well.
     limits_problem = models.TextField(_("why runs cannot be limited as a whole"), blank=True)
+    free_bytes = models.BigIntegerField(_("room on its disk (bytes)"), null=True, blank=True)
+    is_out_of_room = models.BooleanField(_("disk full"), default=False)  # then it starts no run
     started_at = models.DateTimeField(_("started"))
     seen_at = models.DateTimeField(_("last report"), db_index=True)
     ended_at = models.DateTimeField(_("ended"), null=True, blank=True)

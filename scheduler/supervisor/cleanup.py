@@ -33,15 +33,19 @@ class _CleanUp(Supervision):
         self._open()
         os.write(self.log, b"[scheduler] clean-up\n")
         try:
-            self._go(
-                self._fork(),
+            program = self._fork()
+            self._take(program)
+        except OSError as error:
+            self._write_result({"reason": "launch_error", "detail": str(error)})
+            self.ended = True
+        else:
+            self._let_go(
+                program,
+                lambda: None,
                 SCHEDULER_REASON=str(exited.get("reason", "")),
                 SCHEDULER_EXIT_CODE=str(exited.get("exit_code", "")),
                 SCHEDULER_SIGNAL=str(exited.get("signal", "")),
             )
-        except OSError as error:
-            self._write_result({"reason": "launch_error", "detail": str(error)})
-            self.ended = True
         self._watch()
         self._end_tree()
         self._close_log()
