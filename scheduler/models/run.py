@@ -25,6 +25,7 @@ from scheduler.wakeup import wake_on_commit
 from . import turns
 from .group import ConcurrencyGroup, in_use_of
 from .pause import SchedulerState
+from .program_version import ProgramVersion
 from .schedule import Schedule
 from .task import Task, validate_arguments
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
     from django.db.models.deletion import Collector
 
+# Among how many runs of a task its last success is looked for
+LAST_RUNS = 500
 WHY_LENGTH = 200
 MB = 1024**2
 
@@ -104,6 +107,12 @@ class RunQuerySet(models.QuerySet["Run"]):
         return self.select_related("task__group").annotate(
             in_pause=Exists(turns.pause()), in_use=in_use_of(OuterRef("task__group"))
         )
+
+    def last_success_before(self, run: Run) -> Run | None:
+        """The last run of the same task before this one that was completed, if it is one of the last few hundred."""
+        before = self.filter(task=run.task_id, pk__lt=run.pk).order_by("-pk").values("pk")[:LAST_RUNS]
+        completed = self.filter(pk__in=before, status=Status.COMPLETED).select_related("version")
+        return completed.order_by("-pk").first()
 
     def processing_on(self, host: UUID) -> Self:
         return self.processing().filter(host=host)
@@ -256,6 +265,16 @@ class Run(models.Model):
     attempt = models.PositiveSmallIntegerField(_("attempt"), default=1)  # 2 is the first retry
     arguments = models.JSONField(_("arguments"), default=list, blank=True, validators=[validate_arguments])
     program = models.CharField(_("program"), max_length=600, blank=True)  # as it was when it was started
+    # Not indexed: nobody asks for the runs of a version.
+    version = models.ForeignKey(
+        ProgramVersion,
+        verbose_name=_("program version"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        db_index=False,
+    )
 
     slot_at = models.DateTimeField(_("slot"), null=True, blank=True)
     slot_until = models.DateTimeField(_("last slot of a gap"), null=True, blank=True)
