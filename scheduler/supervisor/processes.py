@@ -26,6 +26,12 @@ def boot_id() -> str:
         return file.read().strip()
 
 
+def boot_time() -> int:
+    """When the machine booted, in seconds since 1970 (proc(5), ``btime``)."""
+    with open("/proc/stat", encoding="utf-8") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("btime "))
+
+
 def look_at(pid: int) -> Process | None:
     """What the kernel knows of a process; None when there is none of that pid."""
     try:
@@ -127,3 +133,12 @@ def send(number: signal.Signals, processes: Iterable[Process]) -> int:
             continue
         sent += 1
     return sent
+
+
+def call_this_process(name: str) -> None:
+    """Give this process the name that ps and top show."""
+    try:
+        with open("/proc/self/comm", "wb") as file:
+            file.write(os.fsencode(name)[:15])
+    except OSError:
+        pass  # a sandbox
