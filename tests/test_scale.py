@@ -19,6 +19,7 @@ from scheduler.executors.local import LocalExecutor
 from scheduler.models import Calendar, Recurrence, Run, RunEvent, Schedule, SchedulerState, Task, decide_together
 from scheduler.models.turns import WINDOW
 from scheduler.poller import PollerDaemon
+from scheduler.prepared import PreparedUpdate
 from scheduler.states import Reason, Status
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from django.contrib.auth.models import User
-    from django.db.models import QuerySet
+    from django.db.models import Model, QuerySet
 
 NOW = datetime(2030, 1, 1, 8, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -418,14 +419,14 @@ def test_a_run_that_cannot_be_claimed_does_not_stop_the_others(
     poller: PollerDaemon, owner: User, monkeypatch: pytest.MonkeyPatch
 ):
     bad, good = [run for task in make_tasks(owner, 2) for run in make_waiting(task, 1)]
-    ordinary = Run.objects.all().transition.__func__  # type: ignore[attr-defined]
+    ordinary = PreparedUpdate.update
 
-    def sometimes(self: QuerySet[Run], run_id: int, **values: Any) -> bool:
-        if run_id == bad.pk:
+    def sometimes(self: PreparedUpdate, model: type[Model], **values: Any) -> int:
+        if values.get("status") == Status.PROCESSING and values["run_id"] == bad.pk:
             raise ValueError("a bad row")
-        return bool(ordinary(self, run_id, **values))
+        return ordinary(self, model, **values)
 
-    monkeypatch.setattr(type(Run.objects.all()), "transition", sometimes)
+    monkeypatch.setattr(PreparedUpdate, "update", sometimes)
     launched: list[int] = []
     monkeypatch.setattr(type(poller.watcher), "launch", lambda _watcher, run, _now: launched.append(run.pk))
     poller.tick(NOW)
