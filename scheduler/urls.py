@@ -2,13 +2,14 @@ from __future__ import annotations
 
 from django.urls import path
 
-from scheduler.views import actions, downloads, main, probe, runs, schedule
+from scheduler.views import actions, arguments, downloads, main, probe, runs, schedule
 
 app_name = "scheduler"
 urlpatterns = [
     path("", main.index, name="index"),
     path("schedule/", schedule.schedule_task, name="schedule"),
     path("tasks/<int:pk>/run/", actions.task_run, name="task-run"),
+    path("tasks/<int:pk>/arguments/", arguments.task_arguments, name="task-arguments"),
     path("runs/<int:pk>/", runs.detail, name="run-detail"),
     path("runs/<int:pk>/stop/", actions.run_stop, name="run-stop"),
     path("runs/<int:pk>/again/", actions.run_again, name="run-again"),

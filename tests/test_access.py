@@ -34,6 +34,8 @@ schedule          GET   in        403       403       200       200       200   
 schedule          POST  in        403       403       200       200       200       ok        200       ok        ok
 task-run          GET   405       405       405       405       405       405       405       405       405       405
 task-run          POST  in        403       403       404       404       403       ok        403       ok        ok
+task-arguments    GET   401       403       403       405       405       405       405       405       405       405
+task-arguments    POST  401       403       403       404       404       403       200       403       200       200
 run-detail        GET   in        403       403       404       404       200       200       200       200       200
 run-detail        POST  in        403       403       405       405       405       405       405       405       405
 run-stop          GET   405       405       405       405       405       405       405       405       405       405
@@ -70,6 +72,7 @@ class World:
             "index": [],
             "schedule": [],
             "task-run": [self.task.pk],
+            "task-arguments": [self.task.pk],
             "file": [self.file.pk],
             "probe": ["a-name-that-nobody-signed"],
         }
@@ -113,7 +116,8 @@ def test_every_address_answers_every_role(
     if role != "anonymous":
         client.force_login(request.getfixturevalue(role))
     before = world.state()
-    data = {"task": world.task.pk, "when": "now", "time_zone": "UTC"} if name == "schedule" else {}
+    data: dict[str, Any] = {"task-arguments": {"name": "arguments"}}.get(name, {})
+    data |= {"task": world.task.pk, "when": "now", "time_zone": "UTC"} if name == "schedule" else {}
     response = client.get(world.url(name)) if method == "GET" else client.post(world.url(name), data)
     if response.streaming:
         assert b"".join(response) == b"x"

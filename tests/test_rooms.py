@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sendfile": set(),
     "signals": set(),
     "prepared": set(),
+    "arguments": set(),
     # Next to leaves
     "words": {"recurrences"},
     "preview": {"calendars", "recurrences"},
@@ -41,15 +42,28 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Files, processes, decisions
     "outputs": {"conf", "models", "supervisor"},
     "executors": {"conf", "models", "outputs", "programs", "supervisor", "task", "wakeup"},
-    "poller": {"conf", "executors", "models", "outputs", "prepared", "signals", "states", "supervisor", "wakeup"},
+    "poller": {
+        "conf",
+        "executors",
+        "models",
+        "outputs",
+        "prepared",
+        "programs",
+        "signals",
+        "states",
+        "supervisor",
+        "wakeup",
+    },
     "doctor": {"checks", "conf", "models", "probe", "programs"},
     # What task programs import
     "task": set(),
     # What people see
-    "forms": {"access", "models", "programs", "recurrences"},
-    "admin": {"access", "audit", "conf", "forms", "models", "programs", "recurrences", "states"},
+    "argument_fields": {"access", "arguments", "models", "outputs", "programs"},
+    "forms": {"access", "argument_fields", "models", "programs", "recurrences"},
+    "admin": {"access", "argument_fields", "audit", "conf", "forms", "models", "programs", "recurrences", "states"},
     "views": {
         "access",
+        "argument_fields",
         "audit",
         "forms",
         "logs",
@@ -177,7 +191,7 @@ def test_rows_know_neither_processes_nor_http() -> None:
 
 def test_pages_and_forms_never_touch_a_process() -> None:
     for path in modules():
-        if room_of(path) in {"views", "forms", "admin", "urls", "templatetags"}:
+        if room_of(path) in {"views", "forms", "argument_fields", "admin", "urls", "templatetags"}:
             assert not {name for name in imports(path) if is_within(name, PROCESSES | {"scheduler.executors"})}, path
             assert "os.kill" not in path.read_text(encoding="utf-8"), path
 

@@ -61,7 +61,7 @@ class LocalExecutor:
             program = programs.resolve(run.task.program_root, run.task.program_path)
             interpreter = programs.interpreter(run.task.interpreter)
             environment = environment_for(run.task.environment)
-            user = user_of(run.task)
+            user = user_of(run.task.program_root)
             if user is not None:
                 environment |= {"HOME": user["home"], "USER": user["name"], "LOGNAME": user["name"]}
             outputs.make_run_folders(run.uuid, (user["uid"], user["gid"]) if user else None)
@@ -125,9 +125,9 @@ def _as_started(folder: Path) -> str:
     return str(START) if folder.resolve() == RESOLVED_START else str(folder)
 
 
-def user_of(task: Task) -> dict[str, Any] | None:
-    """The Unix user that a task's program runs as; None for the poller's own. Raises KeyError for an unknown one."""
-    name = scheduler_settings().program_users.get(task.program_root)
+def user_of(program_root: str) -> dict[str, Any] | None:
+    """The Unix user that programs of a folder run as; None for the poller's own. Raises KeyError for an unknown one."""
+    name = scheduler_settings().program_users.get(program_root)
     if name is None:
         return None
     account = pwd.getpwnam(name)

@@ -9,6 +9,7 @@ from .outputfile import Archive, OutputFile
 from .pause import SchedulerState
 from .permissions import TaskGroupObjectPermission, TaskUserObjectPermission
 from .poller import Poller
+from .program_form import ProgramForm
 from .recurrence import Recurrence
 from .run import ProcessSample, Run, RunEvent, StoreRemoval
 from .schedule import Schedule
@@ -23,6 +24,7 @@ __all__ = [
     "OutputFile",
     "Poller",
     "ProcessSample",
+    "ProgramForm",
     "Recurrence",
     "Run",
     "RunEvent",

@@ -22,6 +22,7 @@ from scheduler.poller.each import each
 from scheduler.poller.host import Host, this_host
 from scheduler.poller.notifications import Notifications
 from scheduler.poller.notify import notify
+from scheduler.poller.program_forms import Asker
 from scheduler.poller.waker import Waker, remove_abandoned_sockets
 from scheduler.poller.watch import Watcher
 from scheduler.supervisor import processes
@@ -51,6 +52,7 @@ class PollerDaemon:
         self.executor = executor
         self.watcher = Watcher(self.host.id, executor)
         self.archiver = Archiver(self.host.id)
+        self.asker = Asker()
         self.alarms = Alarms()
         self.capacity = scheduler_settings().capacity
         self.busy = self.capacity
@@ -101,7 +103,7 @@ class PollerDaemon:
         self._say_goodbye()
 
     def tick(self, now: datetime) -> int:
-        """One round; how many runs and archives of this host are under way after it."""
+        """One round; how many runs, archives and questions of this host are under way after it."""
         # What is ready starts first: it is what somebody waits for, and the rest of the round takes longer.
         known_busy = self.busy + self._claim(now, self.capacity - self.busy)
         self._report(now)
@@ -116,7 +118,8 @@ class PollerDaemon:
         if agenda.removals:
             self._remove_deleted()
         self.alarms.look(now)
-        return self.busy + (self.archiver.look(now) if agenda.archives else self.archiver.rest())
+        asked = self.asker.look(now) if agenda.questions else self.asker.rest()
+        return self.busy + asked + (self.archiver.look(now) if agenda.archives else self.archiver.rest())
 
     # One step each
 
