@@ -300,6 +300,7 @@ class ProgramArguments(forms.Form):
     def __init__(self, known: KnownForm, data: Mapping[str, Any] | None, *, given: Given | None = None, prefix: str):
         assert known.description is not None
         self.known, self.description = known, known.description
+        self.given: Given = {}
         self.cleaned_arguments: list[str] = []
         super().__init__(data, prefix=prefix, initial=_initial(self.description, given or {}, known))
         if self.description.commands:
@@ -344,6 +345,7 @@ class ProgramArguments(forms.Form):
             given[COMMAND] = [[command.name]]
         if rest := cleaned.get(REST):
             given[REST] = [rest]
+        self.given = given
         if self.errors:
             return cleaned
         try:
@@ -501,11 +503,10 @@ def form_for(known: KnownForm, arguments: Sequence[str], *, prefix: str) -> Prog
     if arguments:
         # As a browser would send it back.
         sent = ProgramArguments(known, _as_sent(form), prefix=prefix)
-        says = sent.is_valid() and known.description.read(sent.cleaned_arguments) == given
-        missing_only = not says and all(
-            each.code == "required" for errors in sent.errors.as_data().values() for each in errors
-        )
-        if not says and not missing_only:
+        sent.full_clean()
+        # What is missing is to be filled in.
+        codes = {each.code for errors in sent.errors.as_data().values() for each in errors}
+        if codes - {"required"} or sent.given != given:
             return None
     return form
 
