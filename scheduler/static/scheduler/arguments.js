@@ -4,10 +4,13 @@
   const WAIT = 1000; // ms
   const TRIES = 60;
 
+  // Not an attribute of the box: the admin renames the fields of a form that is added to a list.
+  const nameOf = (box) => box.querySelector(".arguments-line textarea").name;
+
   /* What the server makes of what stands in the box. */
   const ask = async (box, url, to, values) => {
     const form = box.closest("form");
-    const name = box.dataset.arguments;
+    const name = nameOf(box);
     const data = new FormData();
     if (values) {
       for (const [key, value] of new FormData(form)) if (key === name || key.startsWith(`${name}-`)) data.append(key, value);
@@ -34,7 +37,7 @@
   };
 
   const showCommand = (box) => {
-    const select = box.querySelector(`[name="${box.dataset.arguments}-command"]`);
+    const select = box.querySelector(`[name="${nameOf(box)}-command"]`);
     if (!select) return;
     for (const part of box.querySelectorAll("[data-command]")) part.hidden = part.dataset.command !== select.value;
   };
@@ -79,7 +82,7 @@
     const box = event.target.closest("[data-arguments]");
     if (!box) return;
     showCommand(box);
-    if (event.target.name !== `${box.dataset.arguments}-way`) return;
+    if (event.target.name !== `${nameOf(box)}-way`) return;
     const [from, to] = [box.dataset.way, event.target.value];
     if (to === "own" || (to === "form" && from === "own")) {
       box.dataset.way = to;
