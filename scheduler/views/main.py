@@ -60,7 +60,7 @@ def _tables(request: HttpRequest, task: Task | None, now: datetime) -> dict[str,
     if task is not None:
         runs = runs.filter(task=task)
     before = _position(request.GET.get("before", ""))
-    related = runs.select_related("task__owner").with_pause()
+    related = runs.select_related("task__owner").explained()
     hosts: list[UUID] = list(Poller.objects.alive(now).values_list("host", flat=True))
 
     active: list[Run] = []
