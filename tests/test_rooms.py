@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "signals": set(),
     "prepared": set(),
     "arguments": set(),
+    "sqlite_lock": set(),
     # Next to leaves
     "words": {"recurrences"},
     "preview": {"calendars", "recurrences"},
@@ -34,8 +35,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "probe": {"conf"},
     "checks": {"conf"},
     "logs": {"sendfile"},
+    "ansi": {"logs"},
+    "pictures": set(),
+    "previews": {"logs", "pictures", "sendfile"},
     # The rows and the rule about them
-    "models": {"calendars", "delays", "states", "recurrences", "conf", "programs", "wakeup", "words"},
+    "models": {"calendars", "delays", "prepared", "states", "recurrences", "conf", "programs", "wakeup", "words"},
     "access": {"models"},
     "audit": {"client_address", "models"},
     "crontab_import": {"conf", "crontabs", "models", "programs", "recurrences", "words"},
@@ -50,11 +54,12 @@ MAY_IMPORT: dict[str, set[str]] = {
         "prepared",
         "programs",
         "signals",
+        "sqlite_lock",
         "states",
         "supervisor",
         "wakeup",
     },
-    "doctor": {"checks", "conf", "models", "probe", "programs"},
+    "doctor": {"checks", "conf", "models", "probe", "programs", "sqlite_lock"},
     # What task programs import
     "task": set(),
     # What people see
@@ -63,6 +68,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "admin": {"access", "argument_fields", "audit", "conf", "forms", "models", "programs", "recurrences", "states"},
     "views": {
         "access",
+        "ansi",
         "argument_fields",
         "audit",
         "calendars",
@@ -72,6 +78,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "outputs",
         "prepared",
         "preview",
+        "previews",
         "probe",
         "programs",
         "recurrences",

@@ -38,7 +38,7 @@ LOOKED_AHEAD = timedelta(days=1)
 class Day:
     """A day as the clocks of the current zone show it; it has 23 or 25 hours when they are changed."""
 
-    date: date
+    day: date
     start: datetime
     end: datetime
 
@@ -95,10 +95,10 @@ def timeline(request: HttpRequest) -> HttpResponseBase:
         "count": sum(part.count() for part in parts) if more else len(spans),
         "legend": [(status.value, status.label) for status in Status],
         "now_at": round((now.timestamp() - day.start.timestamp()) / 60, 1) if day.start <= now < day.end else None,
-        "before_url": _url(day.date - timedelta(days=1), by, task),
-        "after_url": _url(day.date + timedelta(days=1), by, task),
-        "other_url": _url(day.date, "task" if by == "host" else "host", task),
-        "all_url": _url(day.date, by, None),
+        "before_url": _url(day.day - timedelta(days=1), by, task),
+        "after_url": _url(day.day + timedelta(days=1), by, task),
+        "other_url": _url(day.day, "task" if by == "host" else "host", task),
+        "all_url": _url(day.day, by, None),
         "zone": timezone.get_current_timezone_name(),
         "ended_later": day.end + LOOKED_AHEAD <= now,
     }
