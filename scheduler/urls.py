@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from django.urls import path
 
-from scheduler.views import actions, arguments, downloads, files, log, main, probe, runs, schedule
+from scheduler.views import actions, arguments, downloads, files, log, main, probe, runs, schedule, tasks, timeline
 
 app_name = "scheduler"
 urlpatterns = [
     path("", main.index, name="index"),
     path("schedule/", schedule.schedule_task, name="schedule"),
+    path("timeline/", timeline.timeline, name="timeline"),
+    path("tasks/<int:pk>/", tasks.detail, name="task-detail"),
     path("tasks/<int:pk>/run/", actions.task_run, name="task-run"),
     path("tasks/<int:pk>/arguments/", arguments.task_arguments, name="task-arguments"),
     path("runs/<int:pk>/", runs.detail, name="run-detail"),
