@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from statistics import median
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from scheduler.models import Run
 
@@ -57,18 +58,11 @@ def duration_chart(runs: Sequence[Run], now: datetime) -> DurationChart | None:
     bars = []
     for index, (run, _elapsed) in enumerate(taken):
         height = max(seconds[index] / longest * HEIGHT, LOWEST_BAR)
-        bars.append(
-            Bar(
-                run,
-                round(index * step + step * 0.1, 2),
-                round(HEIGHT - height, 2),
-                round(step * 0.8, 2),
-                round(height, 2),
-            )
-        )
+        x, y = index * step + step * 0.1, HEIGHT - height
+        bars.append(Bar(run, round(x, 2), round(y, 2), round(step * 0.8, 2), round(height, 2)))
     usual = median(seconds)
-    every = [elapsed for _run, elapsed in taken]
-    return DurationChart(bars, max(every), sorted(every)[len(every) // 2], round(HEIGHT - usual / longest * HEIGHT, 2))
+    usual_y = round(HEIGHT - usual / longest * HEIGHT, 2)
+    return DurationChart(bars, timedelta(seconds=max(seconds)), timedelta(seconds=usual), usual_y)
 
 
 @dataclass(frozen=True, slots=True)

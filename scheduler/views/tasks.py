@@ -132,7 +132,7 @@ def _plan(schedule: Schedule, now: datetime) -> Plan:
 
 def _active(request: HttpRequest, task: Task, now: datetime) -> dict[str, Any]:
     """What is processed and what waits, beside the slots that are still to come."""
-    runs: RunQuerySet = task.runs.select_related("task__owner", "schedule__recurrence").with_pause()
+    runs: RunQuerySet = task.runs.select_related("schedule__recurrence").explained()
     found: list[Run] = list(runs.processing().order_by("claimed_at", "id")[: ACTIVE_AT_MOST + 1])
     found += runs.queued().order_by("due_at", "id")[: ACTIVE_AT_MOST + 1 - len(found)]
     hosts = list(Poller.objects.alive(now).values_list("host", flat=True))
@@ -146,12 +146,9 @@ def _active(request: HttpRequest, task: Task, now: datetime) -> dict[str, Any]:
 
 
 def _history(task: Task, now: datetime, before: int | None) -> dict[str, Any]:
-    newest = list(task.runs.finished().select_related("task").order_by("-id")[:LOOKED_BACK])
-    page = newest[: HISTORY_A_PAGE + 1]
-    if before is not None:
-        page = list(
-            task.runs.finished().filter(pk__lt=before).select_related("task").order_by("-id")[: HISTORY_A_PAGE + 1]
-        )
+    finished = task.runs.finished().order_by("-id")
+    newest = list(finished[:LOOKED_BACK])
+    page = newest if before is None else list(finished.filter(pk__lt=before)[: HISTORY_A_PAGE + 1])
     more = len(page) > HISTORY_A_PAGE
     page = page[:HISTORY_A_PAGE]
     processed = [run for run in newest if run.status in {Status.COMPLETED, Status.FAILED}]
@@ -179,9 +176,7 @@ def _follow_ups(request: HttpRequest, task: Task) -> dict[str, Any]:
     edges = FollowUp.objects.filter(Q(task=task) | Q(then=task)).select_related("task", "then").order_by("pk")
     found = list(edges[: FOLLOW_UPS_AT_MOST + 1])
     others = {edge.then_id if edge.task_id == task.pk else edge.task_id for edge in found}
-    visible = (
-        set(access.visible_tasks(request.user).filter(pk__in=others).values_list("pk", flat=True)) if others else set()
-    )
+    visible = set(access.visible_tasks(request.user).filter(pk__in=others).values_list("pk", flat=True))
     after = [edge for edge in found if edge.task_id == task.pk]
     before = [edge for edge in found if edge.then_id == task.pk]
     return {
