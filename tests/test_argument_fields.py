@@ -359,18 +359,10 @@ def test_the_admin_saves_a_task_and_its_schedules_from_fields(
     page = client.get(url).text
     assert 'name="arguments-of-number" value="3"' in page
     assert 'id="id_schedules-__prefix__-arguments-way-own" checked' in page
-    data = {
-        "name": task.name,
-        "program_path": "programs/everything.py",
-        "environment": task.environment,
-        "grace_seconds": "10",
-        "overlap": "skip",
-        "max_runs": "1",
-        "retries": "0",
-        "retry_delay_seconds": "60",
-        "retry_factor": "1",
-        "after_failure": "keep",
-        "enabled": "on",
+    form = client.get(url).context["adminform"].form
+    data = {name: field.value() for name, field in zip(form.fields, form, strict=True)}
+    data = {name: value for name, value in data.items() if value is not None and value is not False}
+    data |= {
         "arguments": "",
         "arguments-way": "form",
         "arguments-key": known.key,
