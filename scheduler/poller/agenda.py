@@ -53,7 +53,7 @@ def _query() -> QuerySet[Any, Any]:
         Exists(Archive.objects.unfinished().filter(run__host=host)),
         Exists(ProgramForm.objects.waiting()),
         _first(Run.objects.upcoming(now)),
-    )
+    )[:1]
 
 
 _AGENDA = Prepared(_query)

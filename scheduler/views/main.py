@@ -62,7 +62,8 @@ def _tables(request: HttpRequest, task: Task | None, now: datetime) -> dict[str,
         runs = runs.filter(task=task)
     before = _position(request.GET.get("before", ""))
     related = runs.select_related("task__owner").explained()
-    hosts: list[UUID] = list(Poller.objects.alive(now).values_list("host", flat=True))
+    pollers = list(Poller.objects.alive(now))
+    hosts: list[UUID] = [poller.host for poller in pollers]
 
     active: list[Run] = []
     if before is None:
@@ -81,6 +82,7 @@ def _tables(request: HttpRequest, task: Task | None, now: datetime) -> dict[str,
         "active_limit": SCHEDULED_AT_MOST if more_active else None,
         "older_url": _older_url(task, finished[-1]) if more_finished else None,
         "newest_url": _url(task),
+        "full": [poller for poller in pollers if poller.is_out_of_room],
         "health": _health(runs, now, pollers=len(hosts)),
     }
 
