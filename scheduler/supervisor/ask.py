@@ -35,7 +35,8 @@ def main(path: str) -> None:
 
 def _ask(spec: dict[str, Any]) -> dict[str, object]:
     program = fork_program(spec.get("user"))
-    trouble = program.go("/", spec["argv"], {})
+    program.go("/", spec["argv"], {})
+    trouble = program.wait_for_start()
     deadline = time.monotonic() + float(spec["seconds"])
     said = b""
     poll = select.poll()
