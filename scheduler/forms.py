@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from django.contrib.auth.models import User
 
+    from scheduler.models import Run
+
 
 @cache
 def time_zone_names() -> tuple[str, ...]:
@@ -263,3 +265,15 @@ class ScheduleForm(forms.Form):
         except ValidationError:
             return None
         return task
+
+
+class AgainForm(forms.Form):
+    """The arguments of a run, to be changed before the task is run again."""
+
+    arguments = ArgumentsField(label=_("Arguments"))
+
+    def __init__(self, data: Mapping[str, Any] | None = None, *, run: Run, user: User, now: datetime) -> None:
+        super().__init__(data, initial={"arguments": run.arguments})
+        arguments = self.fields["arguments"]
+        assert isinstance(arguments, ArgumentsField)
+        arguments.use(known_form(run.task, user=user, now=now))

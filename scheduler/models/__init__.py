@@ -11,6 +11,7 @@ from .pause import SchedulerState
 from .permissions import TaskGroupObjectPermission, TaskUserObjectPermission
 from .poller import Poller
 from .program_form import ProgramForm
+from .program_version import ProgramVersion
 from .recurrence import Recurrence
 from .run import ProcessSample, Run, RunEvent, StoreRemoval
 from .schedule import Schedule
@@ -27,6 +28,7 @@ __all__ = [
     "Poller",
     "ProcessSample",
     "ProgramForm",
+    "ProgramVersion",
     "Recurrence",
     "Run",
     "RunEvent",

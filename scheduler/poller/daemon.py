@@ -120,6 +120,8 @@ class PollerDaemon:
                 self.schema.look_again()
             elif isinstance(error, OperationalError | InterfaceError):
                 self._say("the database does not answer", error)
+            elif isinstance(error, OSError):
+                self._say("this machine refuses what a round needs", error)  # such as a folder whose disk is gone
             else:
                 # Runs are in its hands: it says what is wrong and goes on, as the next round may be better.
                 logger.exception("this round failed; the next one follows")
@@ -138,7 +140,7 @@ class PollerDaemon:
         elif trouble:
             logger.warning("%s", trouble)
         else:
-            logger.info("the database answers again")
+            logger.info("going on")
 
     def tick(self, now: datetime) -> int:
         """One round; how many runs, archives and questions of this host are under way after it."""

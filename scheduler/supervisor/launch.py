@@ -17,12 +17,14 @@ from .folder import DONE, EXIT, SPEC, STARTED, SUPERVISOR_LOG, RunFolder
 from .program import Program
 from .supervise import Supervision, end_strays
 
+DIED = 3  # Python itself ends with 1 or 2 when something is wrong
+
 
 def main(argv: list[str]) -> None:
     """Start the supervisor of the run whose folder is named, and return to the launcher.
 
     The launcher waits for this process only: exit code 0 when a supervisor has taken charge (or there is nothing left
-    to do), 1 with a sentence on stderr when none could.
+    to do), 1 with a sentence on stderr when none could, DIED when it ended without a word.
     """
     folder = RunFolder(argv[1])
     answer, ready = os.pipe()
@@ -30,10 +32,11 @@ def main(argv: list[str]) -> None:
         os.close(ready)
         with os.fdopen(answer, "rb") as pipe:
             said = pipe.read().decode(errors="replace")
-        if said != "ok":
-            sys.stderr.write(said or "the supervisor ended before it was ready")
-            sys.stderr.flush()
-        os._exit(0 if said == "ok" else 1)
+        if said == "ok":
+            os._exit(0)
+        sys.stderr.write(said)
+        sys.stderr.flush()
+        os._exit(1 if said else DIED)
     os.close(answer)
     os.setsid()
     become_supervisor(folder, ready)
