@@ -77,8 +77,15 @@ def _take_all(browser: Browser, address: str, password: str) -> None:
         look = _logged_in(browser, address, password, width=width, scheme=scheme)
         name = "main" + ("-dark" if scheme == "dark" else "") + ("-narrow" if width == 360 else "")
         _picture(look, name)
+    page.goto(f"{address}/scheduler/schedule/")
+    page.select_option("[name=task]", label="Purge old runs")
+    page.get_by_label("One by one").check()
+    page.get_by_label("--dry-run").check()
+    _picture(page, "arguments")
     for name, path in (
         ("schedule", "/scheduler/schedule/"),
+        ("task", "/scheduler/tasks/1/"),
+        ("timeline", "/scheduler/timeline/"),
         ("admin-tasks", "/admin/scheduler/task/"),
         ("admin-task", "/admin/scheduler/task/1/change/"),
         ("admin-access", "/admin/scheduler/task/1/access/"),
