@@ -84,9 +84,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         "recurrences",
         "sendfile",
         "states",
+        "templatetags",
         "wakeup",
     },
-    "templatetags": {"logs", "models", "preview"},
+    "templatetags": {"logs", "models", "preview", "views"},
     "urls": {"views"},
     "apps": {"checks"},
     # Thin: they parse, call and print

@@ -75,7 +75,7 @@ def test_runs_that_overlap_stand_one_above_the_other(client: Client, viewer: Use
 def test_a_short_run_is_still_seen_and_stays_within_the_day(make_run: Callable[..., Run]) -> None:
     run = make_run()
     end = DAY + timedelta(days=1)
-    late = Span(run, end - timedelta(seconds=1), end, ran=True)
+    late = Span(run, end - timedelta(seconds=1), end, ran=True, title="late")
     (bar,) = lane([late], start=DAY, end=end).bars
     assert (bar.x, bar.width) == (1440 - NARROWEST_BAR, NARROWEST_BAR)
 

@@ -6,18 +6,20 @@ from typing import TYPE_CHECKING
 
 from django import template
 from django.utils import formats, timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext, ngettext
 
 from scheduler.logs import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime, timedelta
 
     from django.utils.safestring import SafeString
 
     from scheduler.models import Run
     from scheduler.preview import Slot
+    from scheduler.views.charts import Bar
 
 register = template.Library()
 
@@ -83,7 +85,32 @@ def in_its_zone(slot: Slot) -> SafeString:
 
 
 @register.filter
-def bar_title(run: Run) -> str:
+def drawn(bars: Iterable[Bar]) -> SafeString:
+    """The bars of a chart as SVG: links with titles. Not by a template, as there may be a thousand of them."""
+    return format_html_join(
+        "",
+        '<a href="{}" aria-label="{}"><title>{}</title>'
+        '<rect class="bar bar-{}" x="{}" y="{}" width="{}" height="{}"></rect></a>',
+        (
+            (
+                bar.run.get_absolute_url(),
+                bar.title,
+                bar.title,
+                bar.run.status,
+                *map(unlocalized, (bar.x, bar.y, bar.width, bar.height)),
+            )
+            for bar in bars
+        ),
+    )
+
+
+@register.filter
+def clock(value: datetime) -> str:
+    """A date and time in the current zone, where a page has many of them and has said which zone it is."""
+    return f"{timezone.localtime(value):%Y-%m-%d %H:%M:%S}"
+
+
+def run_title(run: Run) -> str:
     """What a run's bar in a chart says: which run, how it ended, from when to when."""
     name = one_line(run.task.name)
     start, end = run.started_at, run.finished_at

@@ -7,6 +7,8 @@ from datetime import timedelta
 from statistics import median
 from typing import TYPE_CHECKING
 
+from scheduler.templatetags.scheduler_display import run_title
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
@@ -29,6 +31,8 @@ class Bar:
     """One run in a chart."""
 
     run: Run
+    title: str
+    """Which run, how it ended, from when to when."""
     x: float
     y: float
     width: float
@@ -59,7 +63,7 @@ def duration_chart(runs: Sequence[Run], now: datetime) -> DurationChart | None:
     for index, (run, _elapsed) in enumerate(taken):
         height = max(seconds[index] / longest * HEIGHT, LOWEST_BAR)
         x, y = index * step + step * 0.1, HEIGHT - height
-        bars.append(Bar(run, round(x, 2), round(y, 2), round(step * 0.8, 2), round(height, 2)))
+        bars.append(Bar(run, run_title(run), round(x, 2), round(y, 2), round(step * 0.8, 2), round(height, 2)))
     usual = median(seconds)
     usual_y = round(HEIGHT - usual / longest * HEIGHT, 2)
     return DurationChart(bars, timedelta(seconds=max(seconds)), timedelta(seconds=usual), usual_y)
@@ -73,6 +77,7 @@ class Span:
     start: datetime
     end: datetime
     ran: bool
+    title: str
 
     @property
     def took(self) -> timedelta:
@@ -104,9 +109,10 @@ def lane(spans: Sequence[Span], *, start: datetime, end: datetime) -> Lane:
             free.append(0)
         free[row] = max(right, left)
         placed.append((span, row, left, width))
-    height = max(len(free), 1) * (LANE_HEIGHT + LANE_GAP) + LANE_GAP
+    step = LANE_HEIGHT + LANE_GAP
+    height = max(len(free), 1) * step + LANE_GAP
     bars = [
-        Bar(span.run, round(left, 2), row * (LANE_HEIGHT + LANE_GAP) + LANE_GAP, round(width, 2), LANE_HEIGHT)
+        Bar(span.run, span.title, round(left, 2), row * step + LANE_GAP, round(width, 2), LANE_HEIGHT)
         for span, row, left, width in placed
     ]
     return Lane(bars, round(length), height)

@@ -16,6 +16,7 @@ from django.views.decorators.http import require_safe
 
 from scheduler import access
 from scheduler.states import Status
+from scheduler.templatetags.scheduler_display import run_title
 
 from .charts import Lane, Span, lane
 from .gate import staff_page
@@ -136,7 +137,7 @@ def _spans(runs: list[Run], day: Day, now: datetime) -> list[Span]:
         start = run.started_at or run.slot_at or run.due_at
         end = (run.finished_at or now) if ran else (run.slot_until or start)
         if end >= day.start and start < day.end:
-            found.append(Span(run, start, max(start, end), ran))
+            found.append(Span(run, start, max(start, end), ran, run_title(run)))
     return found
 
 
