@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 PATIENCE_SECONDS = 2.0
 SAMPLE_EVERY_SECONDS = 2.0
 MESSAGES_KEPT = 1000
+SHORT = timedelta(seconds=0.2)
 # Of the processes that a run folder names
 NAMES, NAME_LENGTH = 10, 50
 
@@ -178,6 +179,8 @@ class Watcher:
         task = folder.read(protocol.TASK)
         if started is None or task is None:
             return
+        if now - _instant(started.get("at"), now) < SHORT:
+            return  # the start of one that is over at once is stored with its end
         version = self._versions.of(run, folder)
         with transaction.atomic():
             noted = (

@@ -8,7 +8,6 @@ interrupted collection is taken up where it stopped.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import hashlib
 import os
@@ -19,6 +18,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from .folder import DONE, OUTPUT, OUTPUTS, RunFolder
+from .processes import libc
 
 CHUNK = 1024 * 1024
 MAX_DEPTH = 20
@@ -70,7 +70,7 @@ def collect(folder: RunFolder, spec: dict[str, Any], found: dict[str, Any] | Non
                 files.append({"id": entry["id"], "path": entry["path"], "size": size, "sha256": digest})
         if files:
             # One flush for all of them, before done.json says that they are there.
-            ctypes.CDLL(None, use_errno=True).syncfs(store)
+            libc.syncfs(store)
     # Not flushed: after a crash of the machine the collection is done again, with the same ids.
     done = {"files": files, "problems": problems, **found}
     if reached:

@@ -5,6 +5,8 @@ A pid alone may have been reused: a process is named by boot id, pid and start t
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
 import signal
 from collections.abc import Iterable, Iterator
@@ -20,6 +22,11 @@ class Process:
     is_zombie: bool
 
 
+# The C library, for what Python has no function for; looked up before forks.
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+@functools.cache
 def boot_id() -> str:
     """The id of the machine's current boot."""
     with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
@@ -147,7 +154,15 @@ def send(number: signal.Signals, processes: Iterable[Process]) -> int:
 def call_this_process(name: str) -> None:
     """Give this process the name that ps and top show."""
     try:
-        with open("/proc/self/comm", "wb") as file:
-            file.write(os.fsencode(name)[:15])
+        write_to_kernel("/proc/self/comm", os.fsencode(name)[:15])
     except OSError:
         pass  # a sandbox
+
+
+def write_to_kernel(path: str, value: bytes) -> None:
+    """Write a value into a file of /proc."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, value)
+    finally:
+        os.close(descriptor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import os
 import resource
@@ -326,7 +325,7 @@ def identity() -> dict[str, Any]:
 
 def become_subreaper() -> None:
     """Make this process the parent of every process below it that loses its own (prctl(2))."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    processes.libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def end_strays(folder: RunFolder, spec: dict[str, Any]) -> int:
