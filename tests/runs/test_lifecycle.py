@@ -184,7 +184,9 @@ def test_the_process_tree_is_sampled(world: World) -> None:
     task = world.task("import subprocess; subprocess.run(['sleep', '300'])")
     run, poller = world.start(task), world.poller()
     sample = world.until(
-        lambda: (found := getattr(fresh(run), "sample", None)) and len(found.processes) == 2 and found,
+        lambda: (
+            (found := getattr(fresh(run), "sample", None)) and len(found.processes) == 2 and fresh(run).pid and found
+        ),
         "both processes are sampled",
         poller=poller,
     )
