@@ -258,6 +258,7 @@ class PollerDaemon:
             start_ticks=me.start_ticks,
             version=scheduler.__version__,
             capacity=self.capacity,
+            limits_problem=self.executor.limits_problem,
             seen_at=datetime.min.replace(tzinfo=UTC),
         )
 

@@ -10,10 +10,10 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .collect import collect
-from .folder import DONE, EXIT, SPEC, STARTED, SUPERVISOR_LOG, RunFolder
+from .folder import DONE, EXIT, SPEC, STARTED, SUPERVISOR_LOG, TASK, RunFolder
 from .program import Program
 from .supervise import Supervision, end_strays
 
@@ -98,14 +98,27 @@ def supervise(folder: RunFolder, *, ready: Callable[[], None], parked: Program |
     spec = folder.read(SPEC)
     if spec is None:
         raise RuntimeError("spec.json is missing or damaged")
+    found: dict[str, Any] = {}
     if folder.has(EXIT):
         ready()
         end_strays(folder, spec)
     elif folder.has(STARTED):
         return ready()  # its supervisor died: a second start is impossible, the poller says what became of it
     else:
-        Supervision(folder, spec, parked).run(ready)
-    collect(folder, spec)
+        supervision = Supervision(folder, spec, parked)
+        supervision.run(ready)
+        found = supervision.findings()
+    if "cleanup" in spec and folder.has(TASK):
+        from .cleanup import clean_up
+
+        found["cleanup"] = clean_up(folder, spec)
+    if "not_limited" in spec:
+        found["not_limited"] = spec["not_limited"]
+    if "cgroup" in spec:
+        from .limits import Cgroup
+
+        Cgroup(spec["cgroup"]).remove()
+    collect(folder, spec, found)
     wake(spec["wake"])
     return None
 
