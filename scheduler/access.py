@@ -10,8 +10,9 @@ the two. ``granted`` and ``may`` are its two halves, for a query that brings its
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from django.contrib.auth.models import Permission
 from django.db.models import Exists, OuterRef, Q
 
 from scheduler.models import AuditEntry, Run, Task, TaskGroupObjectPermission, TaskUserObjectPermission
@@ -58,7 +59,37 @@ def tasks_with(user: User | AnonymousUser, action: str) -> QuerySet[Task]:
         return Task.objects.none()
     if can_everywhere(user, action):
         return Task.objects.all()
-    return Task.objects.filter(granted(user.pk, action, OuterRef("pk")))
+    permission = _permissions(user).get(action)
+    directly, by_group = (
+        rows.filter(permission=permission).values("content_object")
+        for rows in (_user_rows(user.pk), _group_rows(user.pk))
+    )
+    # From the permissions to the tasks: with EXISTS for each task, somebody with one task waits for ten thousand.
+    return Task.objects.filter(pk__in=directly.union(by_group))  # type: ignore[misc]
+
+
+def anywhere(user: User | AnonymousUser, action: str) -> bool:
+    """Whether the user may do an action on at least one task; asked once a request, as Django does for its own."""
+    known: dict[str, bool] = _remembered(user).setdefault("anywhere", {})
+    if action not in known:
+        known[action] = tasks_with(user, action).exists()
+    return known[action]
+
+
+def _permissions(user: User | AnonymousUser) -> dict[str, int]:
+    """Codename -> id of the permissions on tasks. By ids, and not by joins, PostgreSQL knows how many rows to expect."""
+    known = _remembered(user)
+    if "permissions" not in known:
+        of_tasks = {name.removeprefix("permission__"): value for name, value in _OF_TASKS.items()}
+        known["permissions"] = dict(Permission.objects.filter(**of_tasks).order_by().values_list("codename", "pk"))
+    permissions: dict[str, int] = known["permissions"]
+    return permissions
+
+
+def _remembered(user: User | AnonymousUser) -> dict[str, Any]:
+    """What was found out about a user in this request, kept on the object as Django keeps its permissions."""
+    found: dict[str, Any] = user.__dict__.setdefault("_scheduler_access", {})
+    return found
 
 
 def runs_with(user: User | AnonymousUser, action: str) -> QuerySet[Run]:

@@ -337,6 +337,22 @@ class Run(models.Model):
             models.Index(fields=["task", "status"], name="scheduler_run_task_status"),
             models.Index(fields=["host"], condition=Q(status=Status.PROCESSING), name="scheduler_run_host"),
             models.Index(fields=["-finished_at", "-id"], name="scheduler_run_finished"),
+            models.Index(
+                fields=["task", "-finished_at", "-id"],
+                condition=Q(finished_at__isnull=False),
+                name="scheduler_run_task_finished",
+            ),
+            # What most runs are not: lists of these need not walk through all the others.
+            models.Index(
+                fields=["status", "-finished_at", "-id"],
+                condition=Q(status__in=sorted(FINISHED - {Status.COMPLETED})),
+                name="scheduler_run_not_completed",
+            ),
+            models.Index(
+                fields=["trigger", "-finished_at", "-id"],
+                condition=Q(finished_at__isnull=False, trigger__in=["manual", "again", "retry", "follow_up"]),
+                name="scheduler_run_not_scheduled",
+            ),
             models.Index(fields=["task", "-id"], name="scheduler_run_task"),
         ]
 

@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from scheduler import calendars, delays, recurrences
+from scheduler import calendars, delays, recurrences, words
 from scheduler.states import Reason, Status
 
 from . import slots
@@ -203,6 +203,14 @@ class Schedule(Pausable):
             found.append(slot)
             slot = self.next_slot(slot)
         return found
+
+    @property
+    def in_words(self) -> str:
+        """Such as “every weekday at 07:30, Europe/Amsterdam”; the error's sentence when it makes no sense."""
+        try:
+            return words.schedule_in_words(self.recurrence.rule(), anchor=self.anchor, zone=self.zone)
+        except recurrences.InvalidRule as error:
+            return str(error)
 
     # Verbs
 

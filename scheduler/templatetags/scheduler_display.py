@@ -39,18 +39,46 @@ def duration(value: timedelta | None) -> str:
     seconds = value.total_seconds()
     if seconds < 10:
         return gettext("%(seconds)s s") % {"seconds": formats.number_format(round(seconds, 1), 1)}
-    whole = round(seconds)
+    return _in_units(round(seconds))
+
+
+def _in_units(whole: int) -> str:
     days, rest = divmod(whole, 86_400)
     hours, rest = divmod(rest, 3600)
-    minutes, whole_seconds = divmod(rest, 60)
+    minutes, seconds = divmod(rest, 60)
     parts = [
         (days, ngettext("%(n)d day", "%(n)d days", days)),
         (hours, gettext("%(n)d h")),
         (minutes, gettext("%(n)d min")),
-        (whole_seconds, gettext("%(n)d s")),
+        (seconds, gettext("%(n)d s")),
     ]
-    first = next(index for index, (count, _text) in enumerate(parts) if count)
-    return " ".join(text % {"n": count} for count, text in parts[first : first + 2] if count)
+    first = next((index for index, (count, _text) in enumerate(parts) if count), 3)
+    return " ".join(text % {"n": count} for count, text in parts[first : first + 2] if count or whole == 0)
+
+
+@register.filter
+def countdown(instant: datetime, now: datetime) -> SafeString:
+    """The time until an instant; clock.js counts it down."""
+    return _ticking("until", instant, instant - now)
+
+
+@register.filter
+def stopwatch(instant: datetime, now: datetime) -> SafeString:
+    """The time since an instant; clock.js counts it up."""
+    return _ticking("since", instant, now - instant)
+
+
+def _ticking(kind: str, instant: datetime, time: timedelta) -> SafeString:
+    return format_html(
+        '<span data-{}="{}">{}</span>', kind, instant.isoformat(), _in_units(max(int(time.total_seconds()), 0))
+    )
+
+
+@register.simple_tag
+def units() -> str:
+    """Hours, minutes and seconds as ``duration`` writes them, for clock.js."""
+    texts = (gettext("%(n)d h"), gettext("%(n)d min"), gettext("%(n)d s"))
+    return "|".join(text.replace("%(n)d", "{n}") for text in texts)
 
 
 @register.filter(name="printable")

@@ -46,10 +46,22 @@ def fragment_url(request: HttpRequest) -> str:
 
 def admin_tasks_url(request: HttpRequest) -> str | None:
     """The admin's list of tasks, for those who can open it."""
-    try:
-        tasks = admin.site.get_model_admin(Task)
-    except NotRegistered:
-        return None
-    if not tasks.has_view_or_change_permission(request):
+    tasks = _task_admin()
+    if tasks is None or not tasks.has_view_or_change_permission(request):
         return None
     return reverse("admin:scheduler_task_changelist")
+
+
+def add_task_url(request: HttpRequest) -> str | None:
+    """The admin's form for a new task, for those who can open it."""
+    tasks = _task_admin()
+    if tasks is None or not tasks.has_add_permission(request):
+        return None
+    return reverse("admin:scheduler_task_add")
+
+
+def _task_admin() -> admin.ModelAdmin[Task] | None:
+    try:
+        return admin.site.get_model_admin(Task)
+    except NotRegistered:
+        return None
