@@ -77,7 +77,7 @@ def anywhere(user: User | AnonymousUser, action: str) -> bool:
 
 
 def _permissions(user: User | AnonymousUser) -> dict[str, int]:
-    """Codename -> id of the permissions on tasks. By ids, and not by joins, PostgreSQL knows how many rows to expect."""
+    """Codename -> id of the permissions on tasks: by ids PostgreSQL knows how many rows to expect, by joins not."""
     known = _remembered(user)
     if "permissions" not in known:
         of_tasks = {name.removeprefix("permission__"): value for name, value in _OF_TASKS.items()}
