@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sendfile": set(),
     "signals": set(),
     "prepared": set(),
+    "sqlite_lock": set(),
     # Next to leaves
     "words": {"recurrences"},
     "preview": {"calendars", "recurrences"},
@@ -34,15 +35,26 @@ MAY_IMPORT: dict[str, set[str]] = {
     "checks": {"conf"},
     "logs": {"sendfile"},
     # The rows and the rule about them
-    "models": {"calendars", "delays", "states", "recurrences", "conf", "programs", "wakeup", "words"},
+    "models": {"calendars", "delays", "prepared", "states", "recurrences", "conf", "programs", "wakeup", "words"},
     "access": {"models"},
     "audit": {"client_address", "models"},
     "crontab_import": {"conf", "crontabs", "models", "programs", "recurrences", "words"},
     # Files, processes, decisions
     "outputs": {"conf", "models", "supervisor"},
     "executors": {"conf", "models", "outputs", "programs", "supervisor", "task", "wakeup"},
-    "poller": {"conf", "executors", "models", "outputs", "prepared", "signals", "states", "supervisor", "wakeup"},
-    "doctor": {"checks", "conf", "models", "probe", "programs"},
+    "poller": {
+        "conf",
+        "executors",
+        "models",
+        "outputs",
+        "prepared",
+        "signals",
+        "sqlite_lock",
+        "states",
+        "supervisor",
+        "wakeup",
+    },
+    "doctor": {"checks", "conf", "models", "probe", "programs", "sqlite_lock"},
     # What task programs import
     "task": set(),
     # What people see
