@@ -92,8 +92,9 @@ class Past:
             bars[status] = bars.get(status, "") + bar
         width = LAST * BAR_STEP - (BAR_STEP - BAR_WIDTH)
         return format_html(
-            '<svg class="spark" role="img" viewBox="0 0 {} {}" width="{}" height="{}"><title>{}</title>{}</svg>',
-            *(width, HEIGHT, width, HEIGHT, self.in_words),
+            '<svg class="spark" role="img" viewBox="0 0 {} {}" width="{}" height="{}"><title>{}</title>'
+            '<path class="spark-base" d="M0 {}h{}v1h-{}z"/>{}</svg>',
+            *(width, HEIGHT + 1, width, HEIGHT + 1, self.in_words, HEIGHT, width, width),
             format_html_join("", '<path class="spark-{}" d="{}"/>', bars.items()),
         )
 

@@ -53,8 +53,11 @@ def samples(world: World, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Wor
     return world
 
 
-def in_browser(address: str, act: Any) -> list[str]:
-    """Act with a real browser, logged in as olivia, in a thread of its own; what the browser complained about."""
+def in_browser(address: str, act: Any, **look: Any) -> list[str]:
+    """Act with a real browser, logged in as olivia, in a thread of its own; what the browser complained about.
+
+    ``look``: what Playwright's ``new_page()`` takes, such as ``viewport`` and ``color_scheme``.
+    """
 
     def work() -> list[str]:
         with sync_playwright() as playwright:
@@ -63,7 +66,7 @@ def in_browser(address: str, act: Any) -> list[str]:
                 args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
             )
             try:
-                page = browser.new_page()
+                page = browser.new_page(**look)
                 page.set_default_timeout(60_000)
                 expect.set_options(timeout=60_000)
                 said: list[str] = []
