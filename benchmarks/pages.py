@@ -89,7 +89,7 @@ def _fill(runs: int, tasks: int, now: datetime) -> bool:
     of_busy = f"{FIRST} + mod(number / 2, {BUSY})"
     of_others = f"{FIRST + BUSY} + mod(number / 2, {tasks - BUSY})"
     ended = f"timestamptz '{now.isoformat()}' - ({runs} - number) * interval '{SECONDS_BETWEEN_ENDS} s'"
-    status = "CASE WHEN mod(number, 20) = 0 THEN 'failed' WHEN mod(number, 33) = 0 THEN 'skipped' ELSE 'completed' END"
+    status = "CASE WHEN mod(number, 21) = 0 THEN 'failed' WHEN mod(number, 33) = 0 THEN 'skipped' ELSE 'completed' END"
     finished = Run(reason="exit_code", exit_code=0, queued_at=now, due_at=now, ready_at=now, host=host, message="Done.")
     multiply(
         finished,
@@ -100,7 +100,7 @@ def _fill(runs: int, tasks: int, now: datetime) -> bool:
             "uuid": UUIDS,
             "task_id": f"CASE WHEN mod(number, 2) = 0 THEN {of_busy} ELSE {of_others} END",
             "status": status,
-            "trigger": "CASE WHEN mod(number, 50) = 0 THEN 'manual' ELSE 'schedule' END",
+            "trigger": "CASE WHEN mod(number, 51) = 0 THEN 'manual' ELSE 'schedule' END",
             "started_at": f"{ended} - mod(number, 100) * interval '1 s'",
             "finished_at": ended,
         },

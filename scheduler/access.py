@@ -10,10 +10,10 @@ the two. ``granted`` and ``may`` are its two halves, for a query that brings its
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django.contrib.auth.models import Permission
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q, Subquery
 
 from scheduler.models import AuditEntry, Run, Task, TaskGroupObjectPermission, TaskUserObjectPermission
 from scheduler.models.task import TASK_PERMISSIONS
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 ACTIONS = frozenset(TASK_PERMISSIONS)
 # A permission of another app may have the same codename.
-_OF_TASKS = {"permission__content_type__app_label": "scheduler", "permission__content_type__model": "task"}
+_AMONG_PERMISSIONS = {"content_type__app_label": "scheduler", "content_type__model": "task"}
+_OF_TASKS = {f"permission__{name}": value for name, value in _AMONG_PERMISSIONS.items()}
 
 
 def can_everywhere(user: User | AnonymousUser, codename: str) -> bool:
@@ -59,7 +60,8 @@ def tasks_with(user: User | AnonymousUser, action: str) -> QuerySet[Task]:
         return Task.objects.none()
     if can_everywhere(user, action):
         return Task.objects.all()
-    permission = _permissions(user).get(action)
+    # As a value, not as joins: PostgreSQL would believe that next to nobody has any permission.
+    permission = Subquery(Permission.objects.filter(**_AMONG_PERMISSIONS, codename=action).order_by().values("pk")[:1])
     directly, by_group = (
         rows.filter(permission=permission).values("content_object")
         for rows in (_user_rows(user.pk), _group_rows(user.pk))
@@ -70,26 +72,10 @@ def tasks_with(user: User | AnonymousUser, action: str) -> QuerySet[Task]:
 
 def anywhere(user: User | AnonymousUser, action: str) -> bool:
     """Whether the user may do an action on at least one task; asked once a request, as Django does for its own."""
-    known: dict[str, bool] = _remembered(user).setdefault("anywhere", {})
+    known: dict[str, bool] = user.__dict__.setdefault("_scheduler_anywhere", {})
     if action not in known:
         known[action] = tasks_with(user, action).exists()
     return known[action]
-
-
-def _permissions(user: User | AnonymousUser) -> dict[str, int]:
-    """Codename -> id of the permissions on tasks: by ids PostgreSQL knows how many rows to expect, by joins not."""
-    known = _remembered(user)
-    if "permissions" not in known:
-        of_tasks = {name.removeprefix("permission__"): value for name, value in _OF_TASKS.items()}
-        known["permissions"] = dict(Permission.objects.filter(**of_tasks).order_by().values_list("codename", "pk"))
-    permissions: dict[str, int] = known["permissions"]
-    return permissions
-
-
-def _remembered(user: User | AnonymousUser) -> dict[str, Any]:
-    """What was found out about a user in this request, kept on the object as Django keeps its permissions."""
-    found: dict[str, Any] = user.__dict__.setdefault("_scheduler_access", {})
-    return found
 
 
 def runs_with(user: User | AnonymousUser, action: str) -> QuerySet[Run]:

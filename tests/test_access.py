@@ -50,10 +50,15 @@ run-log-download  GET   in        403       403       404       404       403   
 run-log-download  POST  in        403       403       405       405       405       405       405       405       405
 file              GET   in        404       200       404       200       404       404       404       200       200
 file              POST  405       405       405       405       405       405       405       405       405       405
+file-picture      GET   401       404       200       404       200       404       404       404       200       200
+file-picture      POST  405       405       405       405       405       405       405       405       405       405
+file-preview      GET   in        403       403       404       404       403       403       403       200       200
+file-preview      POST  in        403       403       405       405       405       405       405       405       405
 probe             GET   404       404       404       404       404       404       404       404       404       404
 probe             POST  405       405       405       405       405       405       405       405       405       405
 """
 # fmt: on
+GIF = b"GIF89a\x01\x00\x01\x00\x00\x00\x00;"
 ROLES, *_ROWS = [line.split() for line in _ANSWERS.strip().splitlines()]
 MATRIX = {(name, method): dict(zip(ROLES, answers, strict=True)) for name, method, *answers in _ROWS}
 
@@ -64,6 +69,7 @@ class World:
     running: Run
     finished: Run
     file: OutputFile
+    picture: OutputFile
 
     def url(self, name: str) -> str:
         args: dict[str, list[object]] = {
@@ -71,6 +77,8 @@ class World:
             "schedule": [],
             "task-run": [self.task.pk],
             "file": [self.file.pk],
+            "file-picture": [self.picture.pk],
+            "file-preview": [self.file.pk],
             "probe": ["a-name-that-nobody-signed"],
         }
         run = self.running if name == "run-stop" else self.finished
@@ -86,10 +94,14 @@ class World:
 def world(task: Task, make_run: Callable[..., Run]) -> World:
     finished = make_run(Status.COMPLETED)
     file = OutputFile.objects.create(run=finished, name="a.csv", size=1, sha256="0" * 64, created_at=finished.due_at)
-    for path in (outputs.file_path(file), outputs.log_path(finished)):
+    picture = OutputFile.objects.create(
+        run=finished, name="a.gif", size=len(GIF), sha256="0" * 64, created_at=finished.due_at
+    )
+    contents = {outputs.file_path(file): b"x", outputs.file_path(picture): GIF, outputs.log_path(finished): b"x"}
+    for path, content in contents.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"x")
-    return World(task, make_run(Status.PROCESSING), finished, file)
+        path.write_bytes(content)
+    return World(task, make_run(Status.PROCESSING), finished, file, picture)
 
 
 @pytest.fixture
@@ -116,7 +128,7 @@ def test_every_address_answers_every_role(
     data = {"task": world.task.pk, "when": "now", "time_zone": "UTC"} if name == "schedule" else {}
     response = client.get(world.url(name)) if method == "GET" else client.post(world.url(name), data)
     if response.streaming:
-        assert b"".join(response) == b"x"
+        assert b"".join(response) == (GIF if name == "file-picture" else b"x")
     answer = str(response.status_code)
     if response.status_code == 302:
         answer = "in" if response.headers["Location"].startswith(f"{reverse('login')}?next=") else "ok"

@@ -139,8 +139,7 @@ class PollerDaemon:
 
     def _tidy(self) -> None:
         """Remove what pollers left that were killed: sockets, and the folders of runs that were ingested already."""
-        alive = Poller.objects.filter(host=self.host.id, ended_at=None).values_list("pk", flat=True)
-        remove_abandoned_sockets({self.row.pk, *alive})
+        remove_abandoned_sockets()
         for run_uuid in outputs.run_uuids_with_folders():
             if Run.objects.finished().filter(uuid=run_uuid).exists():
                 outputs.retire(run_uuid)

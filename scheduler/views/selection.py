@@ -134,7 +134,7 @@ class Selection:
 
 
 def _related(runs: RunQuerySet) -> RunQuerySet:
-    return runs.select_related("task__owner", "schedule__recurrence").with_pause()
+    return runs.select_related("task__owner", "schedule__recurrence").explained()
 
 
 def _says(text: str) -> Q:

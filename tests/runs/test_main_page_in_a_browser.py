@@ -242,19 +242,6 @@ def test_shortcuts_can_be_turned_off(task: Task, live_server: Any) -> None:
     assert in_browser(live_server.url, act) == []
 
 
-def test_a_run_that_was_deleted_meanwhile_is_told_and_not_shown_for_ever(task: Task, live_server: Any) -> None:
-    run = running(task)
-
-    def act(page: Page) -> None:
-        page.goto(f"{live_server.url}{run.get_absolute_url()}")
-        expect(page.get_by_role("button", name="Stop")).to_be_visible()
-        meanwhile(lambda: Run.objects.filter(pk=run.pk).delete())
-        expect(page.get_by_text("There is no such page")).to_be_visible()
-
-    said = in_browser(live_server.url, act)
-    assert all("404" in text for text in said)
-
-
 def test_without_javascript_the_filter_and_the_pages_work(
     task: Task, live_server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
