@@ -368,6 +368,13 @@ def test_a_group_gives_what_it_may_do(world: World) -> None:
     assert SECRET not in text_of(answer)
 
 
+def test_a_pollers_room_is_shown_and_that_it_is_too_little(world: World) -> None:
+    client = world.client("overseer")
+    assert "too little" not in text_of(client.get(url(Poller, "changelist")))
+    Poller.objects.update(free_bytes=5 * 1024**2, is_out_of_room=True)
+    assert "5.0\xa0MB: too little, it starts no run" in text_of(client.get(url(Poller, "changelist")))
+
+
 def test_whoever_sees_no_task_is_not_offered_the_scheduler_on_the_start_page(world: World) -> None:
     start = reverse("admin:index")
     assert url(Task, "changelist") not in text_of(world.client("stranger").get(start))

@@ -4,6 +4,7 @@ import secrets
 import signal
 from collections import Counter
 from datetime import datetime, timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID, uuid4
 
@@ -17,7 +18,7 @@ from django.utils import formats, timezone
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from scheduler.prepared import Blank, PreparedInsert, PreparedUpdate
+from scheduler.prepared import Blank, Prepared, PreparedInsert, PreparedRows, PreparedUpdate, batched, one_of
 from scheduler.states import FINISHED, SOURCES, UNFINISHED, Reason, Status
 from scheduler.wakeup import wake_on_commit
 
@@ -28,7 +29,7 @@ from .schedule import Schedule
 from .task import Task, validate_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from django.contrib.auth.models import User
     from django.db.models.deletion import Collector
@@ -135,12 +136,11 @@ class RunQuerySet(models.QuerySet["Run"]):
         """
         taken: list[tuple[Run, Task, str]] = []
         with transaction.atomic():
-            locked = Task.objects.order_by("pk").select_for_update(no_key=True, skip_locked=True)
-            tasks = locked.in_bulk({run.task_id for run in runs})
+            tasks = _lock_tasks({run.task_id for run in runs})
             groups = ConcurrencyGroup.objects.locked(task.group_id for task in tasks.values() if task.group_id)
             if SchedulerState.paused() is not None:
                 return []
-            under_way, in_use = self._count_processing(tasks, groups)
+            under_way, in_use = _count_processing(tasks, groups)
             for run in runs:
                 task = tasks.get(run.task_id)
                 if task is None or not task.enabled or task.is_paused or under_way[task.pk] >= task.max_runs:
@@ -171,18 +171,37 @@ class RunQuerySet(models.QuerySet["Run"]):
             run.task, run.claim_token, run.host, run.status = task, token, host, Status.PROCESSING
         return [run for run, _task, _token in taken]
 
-    def _count_processing(self, tasks: Iterable[int], groups: Iterable[int]) -> tuple[Counter[int], Counter[int]]:
-        """How many runs are processed of each task and of each group."""
-        of_them = Q(task__in=tasks)
-        if groups:
-            of_them |= Q(lane__in=groups, lane__gt=0)
-        of_tasks: Counter[int] = Counter()
-        of_groups: Counter[int] = Counter()
-        counted = self.processing().filter(of_them).order_by().values_list("task", "lane").annotate(count=Count("pk"))
-        for task, lane, count in counted:
-            of_tasks[task] += count
-            of_groups[lane] += count
-        return of_tasks, of_groups
+
+def _lock_tasks(keys: Collection[int]) -> dict[int, Task]:
+    """Those tasks that nobody else holds, as they are now, kept from other pollers until the transaction's end."""
+    found: dict[int, Task] = {}
+    for some in batched(sorted(keys)):
+        found |= {task.pk: task for task in _locked(len(some)).all(Task, **some)}
+    return found
+
+
+@cache
+def _locked(count: int) -> PreparedRows[Task]:
+    tasks = Task.objects.filter(one_of("pk", count, Task._meta.pk)).order_by("pk")
+    return PreparedRows(lambda: tasks.select_for_update(no_key=True, skip_locked=True))
+
+
+def _count_processing(tasks: Collection[int], groups: Collection[int]) -> tuple[Counter[int], Counter[int]]:
+    """How many runs are processed of each task and of each group."""
+    of_tasks: Counter[int] = Counter()
+    of_groups: Counter[int] = Counter()
+    for some in batched(sorted(tasks)):
+        of_tasks.update(dict(_counted(len(some)).all(Run, **some)))
+    if groups:
+        in_lanes = Run.objects.processing().filter(lane__in=groups, lane__gt=0).order_by().values("lane")
+        of_groups.update(dict(in_lanes.values_list("lane", Count("pk"))))
+    return of_tasks, of_groups
+
+
+@cache
+def _counted(count: int) -> Prepared:
+    runs = Run.objects.processing().filter(one_of("task", count, Task._meta.pk)).order_by().values("task")
+    return Prepared(lambda: runs.values_list("task", Count("pk")))
 
 
 _TOKEN = models.CharField(max_length=32)

@@ -11,6 +11,7 @@ those of a full group (its lane is left out), nor those of a task that is busy o
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from django.db import connection
@@ -32,6 +33,8 @@ from django.db.models import (
 from django.db.models.expressions import Combinable, RawSQL
 from django.db.models.functions import Coalesce
 
+from scheduler.prepared import Blank, PreparedRows
+
 from .group import ConcurrencyGroup, in_use_of
 from .pause import SchedulerState
 from .task import Task
@@ -52,10 +55,12 @@ def next_startable(now: datetime, count: int) -> list[Run]:
 
     While few runs wait it is one query, and one more if any of them is of a group.
     """
+    from .run import Run
+
     if count <= 0:
         return []
     window = max(count, WINDOW)
-    runs = list(_oldest(now)[:window])
+    runs = _oldest(window).all(Run, now=now)
     hiding: set[int] = set()  # lanes that have more to offer than was read
     if len(runs) < window:
         free = _free_places({run.lane for run in runs}, count)
@@ -145,16 +150,19 @@ def _have_places(found: list[Run], free: dict[int, int], lanes: Iterable[int]) -
 # Few wait
 
 
-def _oldest(now: datetime) -> RunQuerySet:
+@cache
+def _oldest(window: int) -> PreparedRows[Run]:
     """Those that have waited longest; each with what the ends of the lanes are, whoever else waits."""
     from .run import Run
 
     lanes = Run.objects.waiting()
+    now: Any = Blank("now", DateTimeField())
     # Not Exists(), which drops the order: these are the two ends of an index.
-    return _with_places(Run.objects.ready(now)).annotate(
-        first_priority=Subquery(lanes.order_by("lane", "priority").values("priority")[:1]),
-        last_lane=Subquery(lanes.order_by("-lane").values("lane")[:1]),
-    )
+    ends = {
+        "first_priority": Subquery(lanes.order_by("lane", "priority").values("priority")[:1]),
+        "last_lane": Subquery(lanes.order_by("-lane").values("lane")[:1]),
+    }
+    return PreparedRows(lambda: _with_places(Run.objects.ready(now)).annotate(**ends)[:window])
 
 
 def _all_are_plain(runs: list[Run]) -> bool:

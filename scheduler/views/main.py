@@ -24,8 +24,6 @@ from .selection import RunFilter, Selection
 
 if TYPE_CHECKING:
     from datetime import datetime
-    from uuid import UUID
-
     from django.http import HttpRequest, HttpResponseBase
 
     from scheduler.models import Run, Task
@@ -75,7 +73,7 @@ def _tables(request: HttpRequest, task: Task | None, now: datetime) -> dict[str,
     query = {name: str(value) for name, value in chosen.items()}
     if task is not None:
         query["task"] = str(task.pk)
-    hosts: list[UUID] = list(Poller.objects.alive(now).values_list("host", flat=True))
+    pollers = list(Poller.objects.alive(now))
     page = _finished(request, selection, query) if chosen.get("status", Status.COMPLETED) in FINISHED else _Finished()
 
     running = running_more = upcoming = upcoming_more = None
@@ -91,7 +89,13 @@ def _tables(request: HttpRequest, task: Task | None, now: datetime) -> dict[str,
     shown = [*(running or []), *(upcoming or []), *page.runs]
     built = {
         row.run.pk: row
-        for row in rows(shown, user=user, now=now, alive=hosts, past=past_of(run.task_id for run in shown))
+        for row in rows(
+            shown,
+            user=user,
+            now=now,
+            alive=[poller.host for poller in pollers],
+            past=past_of(run.task_id for run in shown),
+        )
     }
 
     def section(runs: list[Run] | None) -> list[Row] | None:
@@ -111,8 +115,9 @@ def _tables(request: HttpRequest, task: Task | None, now: datetime) -> dict[str,
         "no_task": not shown and not access.anywhere(user, "view_task"),
         "may_add_task": access.can_everywhere(user, "add_task"),
         "add_task_url": add_task_url(request),
+        "full": [poller for poller in pollers if poller.is_out_of_room],
         "health": {
-            "pollers": len(hosts),
+            "pollers": len(pollers),
             "processing": _count(running, running_more, selection.all().processing()),
             "waiting": _count(upcoming_due, upcoming_more, selection.all().queued().filter(due_at__lte=now)),
             "limit": COUNTED_AT_MOST,
