@@ -24,6 +24,7 @@ from .selection import RunFilter, Selection
 
 if TYPE_CHECKING:
     from datetime import datetime
+
     from django.http import HttpRequest, HttpResponseBase
 
     from scheduler.models import Run, Task
