@@ -25,8 +25,7 @@
       return;
     }
     for (const { name } of [...from.attributes]) {
-      // What the reader has opened stays open.
-      if (!to.hasAttribute(name) && !(name === "open" && from.nodeName === "DETAILS")) from.removeAttribute(name);
+      if (!to.hasAttribute(name) && name !== "open") from.removeAttribute(name); // what a person has opened stays so
     }
     for (const { name, value } of [...to.attributes]) if (from.getAttribute(name) !== value) from.setAttribute(name, value);
     // clock.js writes what stands in these.
