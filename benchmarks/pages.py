@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
 BUSY = 100  # tasks that have half of all runs
-IN_PROGRESS = 40
+IN_PROGRESS = 16
 SECONDS_BETWEEN_ENDS = 30
 VIEWERS = (1, 200, 5_000)
 FIRST = 1_000_000  # ids of tasks and schedules

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from django import template
+from django.template.loader import render_to_string
 from django.utils import formats, timezone
 from django.utils.html import format_html
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import get_language, gettext, ngettext
 
 from scheduler.logs import printable
 
 if TYPE_CHECKING:
-    from datetime import datetime, timedelta
+    from datetime import datetime, timedelta, tzinfo
 
     from django.utils.safestring import SafeString
 
@@ -24,11 +26,29 @@ def instant(value: datetime | None) -> SafeString | str:
     """A date and time in the current zone, which a pointer or a screen reader finds out about."""
     if value is None:
         return ""
-    local = timezone.localtime(value)
-    zone = f"{timezone.get_current_timezone_name()} ({local:%Z}, UTC{local:%z})"
-    full = f"{formats.date_format(local, 'l j F Y, H:i:s')} {zone}"
+    return _instant(value, timezone.get_current_timezone(), get_language() or "")
+
+
+# A page that is followed shows the same instants and the same words every few seconds.
+@lru_cache(maxsize=5000)
+def _instant(value: datetime, zone: tzinfo, _language: str) -> SafeString:
+    local = timezone.localtime(value, zone)
+    name = f"{zone} ({local:%Z}, UTC{local:%z})"
+    full = f"{formats.date_format(local, 'l j F Y, H:i:s')} {name}"
     shown = formats.date_format(local, "Y-m-d H:i:s")
     return format_html('<time datetime="{}" title="{}">{}</time>', local.isoformat(), full, shown)
+
+
+@register.simple_tag
+def status_of(status: str, words: str, unconfirmed: str = "") -> SafeString:
+    """A run's status as icon, word and colour."""
+    return _status(status, words, bool(unconfirmed))
+
+
+@lru_cache(maxsize=500)
+def _status(status: str, words: str, unconfirmed: bool) -> SafeString:
+    shown = {"status": status, "get_status_display": words}
+    return render_to_string("scheduler/_status.html", {"run": shown, "row": {"unconfirmed": unconfirmed}})
 
 
 @register.filter

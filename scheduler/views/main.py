@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from .rows import Row
 
 RUNNING_AT_MOST = 100
-NEXT_AT_MOST = 20
+NEXT_AT_MOST = 15
 # For those who ask for nothing but the queue.
 QUEUED_AT_MOST = 200
-FINISHED_A_PAGE = 40
+FINISHED_A_PAGE = 30
 COUNTED_AT_MOST = 1000
 
 
