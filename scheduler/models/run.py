@@ -66,6 +66,21 @@ class RunQuerySet(models.QuerySet["Run"]):
     def queued(self) -> Self:
         return self.filter(status=Status.QUEUED)
 
+    def in_status(self, status: str) -> Self:
+        return self.filter(status=status)
+
+    def between(self, begin: datetime | None, end: datetime | None) -> Self:
+        """By when they ended, else by when they were claimed, else by when they are due."""
+        runs = self
+        for comparison, instant in (("gte", begin), ("lt", end)):
+            if instant is not None:
+                runs = runs.filter(
+                    Q(**{f"finished_at__{comparison}": instant})
+                    | Q(status=Status.PROCESSING, **{f"claimed_at__{comparison}": instant})
+                    | Q(status=Status.QUEUED, **{f"due_at__{comparison}": instant})
+                )
+        return runs
+
     def undecided(self) -> Self:
         """Slots in the queue of which nobody has decided yet whether they are run."""
         return self.filter(status=Status.QUEUED, ready_at=None)

@@ -12,7 +12,7 @@ from django.utils.translation import gettext
 from django.views.decorators.http import require_safe
 
 from scheduler import access
-from scheduler.models import Poller
+from scheduler.models import Poller, Run
 from scheduler.states import FINISHED, Status
 
 from . import keyset
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest, HttpResponseBase
 
-    from scheduler.models import Run, Task
+    from scheduler.models import Task
     from scheduler.models.run import RunQuerySet
 
     from .rows import Row
@@ -75,102 +75,111 @@ def _tables(request: HttpRequest, task: Task | None, now: datetime) -> dict[str,
     if task is not None:
         query["task"] = str(task.pk)
     pollers = list(Poller.objects.alive(now))
-    page = _finished(request, selection, query) if chosen.get("status", Status.COMPLETED) in FINISHED else _Finished()
-
-    running = running_more = upcoming = upcoming_more = None
+    page = _finished(request, selection) if chosen.get("status", Status.COMPLETED) in FINISHED else _Finished()
+    running = upcoming = None
     if page.is_newest and chosen.get("status") in {None, Status.PROCESSING}:
-        processing = selection.shown().processing().order_by("claimed_at", "id")
-        running, running_more = _at_most(processing, RUNNING_AT_MOST)
+        running = _Part.of(selection.runs.processing().order_by("claimed_at", "id"), RUNNING_AT_MOST)
     if page.is_newest and chosen.get("status") in {None, Status.QUEUED}:
         limit = QUEUED_AT_MOST if "status" in chosen else NEXT_AT_MOST
-        upcoming, upcoming_more = _at_most(selection.shown().queued().order_by("due_at", "id"), limit)
+        upcoming = _Part.of(selection.runs.queued().order_by("due_at", "id"), limit)
 
-    upcoming_due = None if upcoming is None else [run for run in upcoming if run.due_at <= now]
-
-    shown = [*(running or []), *(upcoming or []), *page.runs]
+    # Which runs it is has been asked; what they look like is joined once, for these only.
+    ids = [*page.ids, *(running.ids if running else ()), *(upcoming.ids if upcoming else ())]
+    found = Run.objects.select_related("task__owner", "schedule__recurrence").explained().in_bulk(ids)
     built = {
         row.run.pk: row
         for row in rows(
-            shown,
+            list(found.values()),
             user=user,
             now=now,
             alive=[poller.host for poller in pollers],
-            past=past_of(run.task_id for run in shown),
+            past=past_of(run.task_id for run in found.values()),
         )
     }
 
-    def section(runs: list[Run] | None) -> list[Row] | None:
-        return None if runs is None else [built[run.pk] for run in runs]
+    def section(part: _Part | None) -> list[Row] | None:
+        return None if part is None else [built[pk] for pk in part.ids if pk in built]
 
+    finished = section(page) if page.is_shown else None
     return {
         "task": task,
         "filter": form,
         "filtered": bool(chosen or form.errors),
         "page": page,
         "running": section(running),
-        "running_more": running_more,
+        "running_more": running and running.limit,
         "upcoming": section(upcoming),
-        "upcoming_more": upcoming_more,
+        "upcoming_more": upcoming and upcoming.limit,
         "queue_url": _url({**query, "status": Status.QUEUED.value}) if "status" not in chosen else None,
-        "finished": section(page.runs) if page.is_shown else None,
-        "no_task": not shown and not access.anywhere(user, "view_task"),
+        "finished": finished,
+        "older_url": page.older_url(query, finished),
+        "newer_url": page.newer_url(query, finished),
+        "newest_url": _url(query),
+        "no_task": not found and not access.anywhere(user, "view_task"),
         "may_add_task": access.can_everywhere(user, "add_task"),
         "add_task_url": add_task_url(request),
         "full": [poller for poller in pollers if poller.is_out_of_room],
         "health": {
             "pollers": len(pollers),
-            "processing": _count(running, running_more, selection.all().processing()),
-            "waiting": _count(upcoming_due, upcoming_more, selection.all().queued().filter(due_at__lte=now)),
+            "processing": _count(running, section(running), selection.runs.processing()),
+            "waiting": _count(
+                upcoming,
+                [row for row in section(upcoming) or () if row.waits],
+                selection.runs.queued().filter(due_at__lte=now),
+            ),
             "limit": COUNTED_AT_MOST,
         },
     }
 
 
-def _at_most(runs: RunQuerySet, count: int) -> tuple[list[Run], int | None]:
-    """So many of the runs; and the limit, where there are more."""
-    found = list(runs[: count + 1])
-    return found[:count], count if len(found) > count else None
+@dataclass(frozen=True)
+class _Part:
+    """The runs of one of the page's tables."""
+
+    ids: list[int] = field(default_factory=list)
+    limit: int | None = None
+    """There are more than these: only so many are shown."""
+
+    @classmethod
+    def of(cls, runs: RunQuerySet, count: int) -> _Part:
+        ids = list(runs.values_list("pk", flat=True)[: count + 1])
+        return cls(ids[:count], count if len(ids) > count else None)
 
 
-def _count(shown: list[Run] | None, more: int | None, runs: RunQuerySet) -> int:
+def _count(part: _Part | None, shown: list[Row] | None, runs: RunQuerySet) -> int:
     """How many there are, for which nobody is asked when all are shown; what is beyond a limit is not counted."""
-    if shown is not None and more is None:
-        return len(shown)
+    if part is not None and part.limit is None:
+        return len(shown or ())
     return runs.order_by()[: COUNTED_AT_MOST + 1].count()
 
 
 @dataclass(frozen=True)
-class _Finished:
+class _Finished(_Part):
     """A page of finished runs."""
 
-    runs: list[Run] = field(default_factory=list)
     is_shown: bool = False
     is_newest: bool = True
-    newest_url: str = ""
-    newer_url: str = ""
-    older_url: str = ""
+    has_older: bool = False
+
+    def older_url(self, query: dict[str, str], shown: list[Row] | None) -> str:
+        return _url({**query, "before": _position(shown[-1].run)}) if shown and self.has_older else ""
+
+    def newer_url(self, query: dict[str, str], shown: list[Row] | None) -> str:
+        return _url({**query, "after": _position(shown[0].run)}) if shown and not self.is_newest else ""
 
 
-def _finished(request: HttpRequest, selection: Selection, query: dict[str, str]) -> _Finished:
+def _finished(request: HttpRequest, selection: Selection) -> _Finished:
     before = keyset.read(request.GET.get("before", ""))
     after = None if before else keyset.read(request.GET.get("after", ""))
-    found = selection.finished(FINISHED_A_PAGE + 1, before=before, after=after)
-    if after is not None and len(found) <= FINISHED_A_PAGE:
+    ids = selection.finished(FINISHED_A_PAGE + 1, before=before, after=after)
+    if after is not None and len(ids) <= FINISHED_A_PAGE:
         # Nothing is newer than this page: it is the newest one, which is full.
-        after, found = None, selection.finished(FINISHED_A_PAGE + 1)
-    is_newest = before is None and after is None
-    has_older = after is not None or len(found) > FINISHED_A_PAGE
-    runs = found[:FINISHED_A_PAGE]
+        after, ids = None, selection.finished(FINISHED_A_PAGE + 1)
+    has_older = after is not None or len(ids) > FINISHED_A_PAGE
+    ids = ids[:FINISHED_A_PAGE]
     if after is not None:
-        runs.reverse()
-    return _Finished(
-        runs,
-        is_shown=True,
-        is_newest=is_newest,
-        newest_url=_url(query),
-        newer_url=_url({**query, "after": _position(runs[0])}) if runs and not is_newest else "",
-        older_url=_url({**query, "before": _position(runs[-1])}) if runs and has_older else "",
-    )
+        ids.reverse()
+    return _Finished(ids, is_shown=True, is_newest=before is None and after is None, has_older=has_older)
 
 
 def _position(run: Run) -> str:

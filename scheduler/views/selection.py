@@ -70,59 +70,46 @@ class RunFilter(forms.Form):
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """The runs of some tasks that match some conditions."""
+    """The runs that a person may see and has chosen."""
 
     runs: RunQuerySet
-    """Those that match, of whatever task."""
+    """All of them."""
+    of_any_task: RunQuerySet
+    """The runs that match, also of tasks that were not chosen or may not be seen: never shown."""
     tasks: QuerySet[Task] | None
-    """Only runs of these; None: of all."""
+    """Whose runs they are; None: of all tasks."""
 
     @classmethod
     def of(cls, user: User, chosen: dict[str, Any], task: Task | None) -> Selection:
-        """The runs that the user may see and has chosen."""
-        runs = Run.objects.all()
-        tasks = access.visible_tasks(user)
-        narrowed = not access.can_everywhere(user, "view_task")
-        if task is not None:
-            # It was looked up among the visible ones.
-            runs, narrowed = runs.filter(task=task), False
-        number = chosen.get("text", "").removeprefix("#")
-        if number != chosen.get("text", "") and number.isascii() and number.isdigit() and len(number) < 19:
-            runs = runs.filter(pk=int(number))
-        elif "text" in chosen:
-            tasks, narrowed = tasks.filter(_says(chosen["text"])), True
+        tasks, narrowed = access.visible_tasks(user), "owner" in chosen
         if "owner" in chosen:
-            tasks, narrowed = tasks.filter(owner__username=chosen["owner"]), True
-        if "status" in chosen:
-            runs = runs.filter(status=chosen["status"])
-        if "trigger" in chosen:
-            runs = runs.filter(trigger=chosen["trigger"])
-        runs = runs.filter(_within(chosen.get("since"), chosen.get("until")))
-        if narrowed and task is not None:
+            tasks = tasks.filter(owner__username=chosen["owner"])
+        if "text" in chosen and _number(chosen["text"]) is None:
+            tasks, narrowed = tasks.filter(_says(chosen["text"])), True
+        if task is not None:
             tasks = tasks.filter(pk=task.pk)
-        return cls(runs=runs, tasks=tasks if narrowed else None)
+        visible: RunQuerySet = access.visible_runs(user)  # type: ignore[assignment]
+        runs = _matching(visible, chosen, task)
+        return cls(
+            runs=runs.filter(task__in=tasks) if narrowed else runs,
+            of_any_task=_matching(Run.objects.all(), chosen, task),
+            # One task has an index of its own.
+            tasks=None if not narrowed and (task or access.can_everywhere(user, "view_task")) else tasks,
+        )
 
-    def all(self) -> RunQuerySet:
-        """Every run of the selection."""
-        return self.runs if self.tasks is None else self.runs.filter(task__in=self.tasks)
-
-    def shown(self) -> RunQuerySet:
-        """Every run, with what its row shows of other tables."""
-        return _related(self.all())
-
-    def finished(self, count: int, *, before: Position | None = None, after: Position | None = None) -> list[Run]:
+    def finished(self, count: int, *, before: Position | None = None, after: Position | None = None) -> list[int]:
         """At most so many finished runs: the newest ones before a position, or the oldest ones after it."""
         order = NEWEST_FIRST if after is None else OLDEST_FIRST
-        runs = _beyond(self.runs.finished().filter(finished_at__isnull=False), before, after)
         if self.tasks is None:
-            return list(_related(runs).order_by(*order)[:count])
+            return _ids(_beyond(self.runs, before, after).order_by(*order)[:count])
         # Walking through all runs until enough of them belong to one of these tasks may take for ever, and so does
         # sorting all runs of many tasks. So one walks a little; where that is not enough, the next run of each task is
         # found in an index, and a page of runs cannot belong to other tasks than the first so many of these.
+        runs = _beyond(self.of_any_task, before, after)
         near = runs.order_by(*order).values("pk")[:WALKED_AT_MOST]
-        found = _related(Run.objects.filter(pk__in=near, task__in=self.tasks)).order_by(*order)[:count]
+        found = _ids(self.runs.filter(pk__in=near).order_by(*order)[:count])
         if len(found) == count:
-            return list(found)
+            return found
         next_of_task = runs.filter(task=OuterRef("pk")).order_by(*order).values("pk")[:1]
         heads = Run.objects.filter(pk__in=self.tasks.order_by().annotate(head=Subquery(next_of_task)).values("head"))
         first = list(heads.order_by(*order).values_list("task_id", "finished_at")[:count])
@@ -130,36 +117,43 @@ class Selection:
         if len(first) == count:
             last = first[-1][1]
             runs = runs.filter(finished_at__gte=last) if after is None else runs.filter(finished_at__lte=last)
-        return list(_related(runs).order_by(*order)[:count])
+        return _ids(runs.order_by(*order)[:count])
 
 
-def _related(runs: RunQuerySet) -> RunQuerySet:
-    return runs.select_related("task__owner", "schedule__recurrence").explained()
+def _ids(runs: RunQuerySet) -> list[int]:
+    return list(runs.values_list("pk", flat=True))
+
+
+def _matching(runs: RunQuerySet, chosen: dict[str, Any], task: Task | None) -> RunQuerySet:
+    if task is not None:
+        runs = runs.filter(task=task)
+    number = _number(chosen.get("text", ""))
+    if number is not None:
+        runs = runs.filter(pk=number)
+    if "status" in chosen:
+        runs = runs.in_status(chosen["status"])
+    if "trigger" in chosen:
+        runs = runs.filter(trigger=chosen["trigger"])
+    return runs.between(_midnight(chosen.get("since")), _midnight(chosen.get("until"), days=1))
+
+
+def _number(text: str) -> int | None:
+    """The number of a run in “#123”."""
+    number = text.removeprefix("#")
+    return int(number) if number != text and number.isascii() and number.isdigit() and len(number) < 19 else None
 
 
 def _says(text: str) -> Q:
     return Q(name__icontains=text) | Q(program_path__icontains=text)
 
 
-def _within(since: Any, until: Any) -> Q:
-    """From the first to the last day, in the current zone: by its end, else by its start, else by when it is due."""
-    condition = Q()
-    if since is not None:
-        condition &= _at("gte", timezone.make_aware(datetime.combine(since, time.min)))
-    if until is not None:
-        condition &= _at("lt", timezone.make_aware(datetime.combine(until + timedelta(days=1), time.min)))
-    return condition
-
-
-def _at(comparison: str, instant: datetime) -> Q:
-    return (
-        Q(**{f"finished_at__{comparison}": instant})
-        | Q(status=Status.PROCESSING, **{f"claimed_at__{comparison}": instant})
-        | Q(status=Status.QUEUED, **{f"due_at__{comparison}": instant})
-    )
+def _midnight(day: date | None, *, days: int = 0) -> datetime | None:
+    """When a day, or one so many days later, begins in the current zone."""
+    return None if day is None else timezone.make_aware(datetime.combine(day + timedelta(days=days), time.min))
 
 
 def _beyond(runs: RunQuerySet, before: Position | None, after: Position | None) -> RunQuerySet:
+    runs = runs.finished().filter(finished_at__isnull=False)
     if after is not None:
         at, pk = after
         return runs.filter(finished_at__gte=at).filter(Q(finished_at__gt=at) | Q(pk__gt=pk))
