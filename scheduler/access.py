@@ -10,7 +10,7 @@ the two. ``granted`` and ``may`` are its two halves, for a query that brings its
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth.models import Permission
 from django.db.models import Exists, OuterRef, Q, Subquery
@@ -66,7 +66,7 @@ def tasks_with(user: User | AnonymousUser, action: str) -> QuerySet[Task]:
         return Task.objects.none()
     if can_everywhere(user, action):
         return Task.objects.all()
-    return Task.objects.filter(_in_grants(user.pk, action, "pk"))
+    return Task.objects.filter(pk__in=_grants(user.pk, action))
 
 
 def anywhere(user: User | AnonymousUser, action: str) -> bool:
@@ -85,7 +85,7 @@ def runs_with(user: User | AnonymousUser, action: str) -> QuerySet[Run]:
         return Run.objects.none()
     if can_everywhere(user, action):
         return Run.objects.all()
-    return Run.objects.filter(_in_grants(user.pk, action, "task"))
+    return Run.objects.filter(task__in=_grants(user.pk, action))
 
 
 def visible_audit(user: User | AnonymousUser) -> QuerySet[AuditEntry]:
@@ -119,18 +119,18 @@ def granted(user_id: object, action: str, task: OuterRef) -> Q:
     return Q(Exists(_user_rows(user_id).filter(**rows))) | Q(Exists(_group_rows(user_id).filter(**rows)))
 
 
-def _in_grants(user_id: object, action: str, to_task: str) -> Q:
-    """``granted`` for lists: two sets of tasks that are found once, in which each row of a list is looked up.
+def _grants(user_id: object, action: str) -> QuerySet[Any]:
+    """``granted`` for lists: the ids of the tasks, from the permissions on.
 
-    The permission is a value and not a join, of which PostgreSQL would believe that it leaves next to nothing; and OR
-    keeps it from turning the list around, so that the first page of an ordered list ends after a page.
+    With EXISTS for each task somebody with one task waits for ten thousand. The permission is a value and not a join,
+    of which PostgreSQL would believe that it leaves next to nothing.
     """
     permission = Permission.objects.filter(**_AMONG_PERMISSIONS, codename=action).order_by().values("pk")[:1]
     directly, by_group = (
         rows.filter(permission=Subquery(permission)).order_by().values("content_object")
         for rows in (_user_rows(user_id), _group_rows(user_id))
     )
-    return Q(**{f"{to_task}__in": directly}) | Q(**{f"{to_task}__in": by_group})
+    return directly.union(by_group)
 
 
 def may(user: User | AnonymousUser, action: str, *, granted: bool) -> bool:
