@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.db import connection
+from django.db import connection, connections
 from django.utils import timezone
 
 from scheduler import outputs
@@ -66,7 +66,7 @@ def kill_after_insert(monkeypatch: pytest.MonkeyPatch, table: str) -> None:
             raise Killed
         return result
 
-    monkeypatch.setattr(connection, "execute_wrappers", [insert])
+    monkeypatch.setattr(connections["default"], "execute_wrappers", [insert])
 
 
 POINTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
