@@ -416,3 +416,18 @@ def test_the_part_is_made_for_the_name_of_a_field(client: Client, owner: User, t
     client.force_login(owner)
     response = client.post(reverse("scheduler:task-arguments", args=[task.pk]), {"name": name})
     assert response.status_code == 400
+
+
+def test_a_run_is_repeated_with_changed_fields(
+    client: Client, owner: User, task: Task, known: KnownForm, make_run: Callable[..., Run]
+) -> None:
+    old = make_run(task=task, arguments=["a", "--format", "csv", "--number", "5"])
+    client.force_login(owner)
+    url = reverse("scheduler:run-again-changed", args=[old.pk])
+    page = client.get(url).text
+    assert 'name="arguments-of-number" value="5"' in page
+    assert 'value="own"' not in page  # these are the run's, not the task's
+    data = {"arguments-way": "form", "arguments-key": known.key, "arguments-of-format": "csv"}
+    assert "This argument is required." in client.post(url, data).text
+    client.post(url, {**data, "arguments-of-source": "b"})
+    assert task.runs.queued().get().arguments == ["b", "--format", "csv"]
