@@ -312,6 +312,16 @@ def test_a_file_of_a_run_can_be_given(known: KnownForm, task: Task, owner: User,
     assert f'<option value="{path}" selected>' in field_of(offered).widget.render("a", arguments)
 
 
+def test_a_file_of_a_task_that_one_may_not_see_is_not_offered(
+    known: KnownForm, task: Task, runner: User, make_run: Callable[..., Run]
+) -> None:
+    hidden = Task.objects.create(name="Payroll of the board", program_root="x", program_path="y.py")
+    hidden.grant(runner, "view_output")
+    run = make_run(task=hidden)
+    OutputFile.objects.create(run=run, name="pay.csv", size=1, sha256="0" * 64, created_at=run.due_at)
+    assert known_form(task, user=runner, now=timezone.now()).files == ()
+
+
 def test_files_that_one_may_not_see_are_neither_offered_nor_taken(
     known: KnownForm, task: Task, runner: User, file: OutputFile
 ) -> None:
