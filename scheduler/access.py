@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 
 ACTIONS = frozenset(TASK_PERMISSIONS)
+# Each of these is enough to dismiss a task's alarms.
+DISMISS = frozenset({"stop_run", "change_task"})
 # A permission of another app may have the same codename.
 _OF_TASKS = {"permission__content_type__app_label": "scheduler", "permission__content_type__model": "task"}
 
@@ -59,6 +61,14 @@ def tasks_with(user: User | AnonymousUser, action: str) -> QuerySet[Task]:
     if can_everywhere(user, action):
         return Task.objects.all()
     return Task.objects.filter(granted(user.pk, action, OuterRef("pk")))
+
+
+def may_dismiss(user: User | AnonymousUser) -> QuerySet[Task]:
+    """The tasks whose alarms the user may dismiss."""
+    found = Task.objects.none()
+    for action in sorted(DISMISS):
+        found = found | tasks_with(user, action)
+    return found
 
 
 def runs_with(user: User | AnonymousUser, action: str) -> QuerySet[Run]:

@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from scheduler import access, recurrences
 from scheduler.models import Recurrence, Schedule, Task
+from scheduler.models.pause import LONGEST_REASON
 from scheduler.models.task import validate_arguments
 
 if TYPE_CHECKING:
@@ -88,6 +89,17 @@ class RecurrenceChoice(forms.ModelChoiceField):  # type: ignore[type-arg]  # not
     def label_from_instance(self, obj: models.Model) -> str:
         assert isinstance(obj, Recurrence)
         return obj.name if obj.name == obj.in_words else f"{obj.name} ({obj.in_words})"
+
+
+class PauseForm(forms.Form):
+    """Why something is paused; whoever finds it paused later on reads this."""
+
+    why = forms.CharField(
+        label=_("Why"),
+        max_length=LONGEST_REASON,
+        error_messages={"required": _("Say why: whoever finds it paused reads this.")},
+        help_text=_("It stands on the main page, beside your name and the time."),
+    )
 
 
 class ScheduleForm(forms.Form):

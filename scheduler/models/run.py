@@ -112,6 +112,14 @@ class RunQuerySet(models.QuerySet["Run"]):
         """The same runs, each with the answer whether the whole scheduler is paused: their sentences ask nothing."""
         return self.annotate(in_pause=Exists(_pause()))
 
+    def of_slots(self) -> Self:
+        """Those that a schedule asked for, each with the slot that it stands for; the latest slot first."""
+        return self.filter(slot_at__isnull=False).order_by("-slot_at", "-id")
+
+    def not_run(self) -> Self:
+        """Those that are over and whose program was never started."""
+        return self.filter(started_at=None, finished_at__isnull=False)
+
     def processing_on(self, host: UUID) -> Self:
         return self.processing().filter(host=host)
 
@@ -338,6 +346,15 @@ class Run(models.Model):
             models.Index(fields=["host"], condition=Q(status=Status.PROCESSING), name="scheduler_run_host"),
             models.Index(fields=["-finished_at", "-id"], name="scheduler_run_finished"),
             models.Index(fields=["task", "-id"], name="scheduler_run_task"),
+            # The ledger of a task's slots, and those of them that were not run.
+            models.Index(
+                fields=["task", "-slot_at", "-id"], condition=Q(slot_at__isnull=False), name="scheduler_run_slots"
+            ),
+            models.Index(
+                fields=["task", "-slot_at", "-id"],
+                condition=Q(slot_at__isnull=False, started_at=None, finished_at__isnull=False),
+                name="scheduler_run_slots_not_run",
+            ),
         ]
 
     def __str__(self) -> str:
