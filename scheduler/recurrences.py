@@ -555,7 +555,9 @@ def _count_cron(line: str, zone: ZoneInfo, first: datetime, last: datetime) -> i
 def _cron_between(line: str, zone: ZoneInfo, low: datetime, high: datetime) -> Iterator[datetime]:
     """The slots from ``low`` to before ``high``; on days on which no clock is changed they are the line's times."""
     parsed = _parsed(line)
-    times = [timedelta(hours=hour, minutes=minute) for hour in sorted(parsed.hours) for minute in sorted(parsed.minutes)]
+    times = [
+        timedelta(hours=hour, minutes=minute) for hour in sorted(parsed.hours) for minute in sorted(parsed.minutes)
+    ]
     while low < high:
         end = _day_end(low, zone)
         start = None if end is None else end - DAY

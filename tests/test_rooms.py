@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Next to leaves
     "words": {"recurrences"},
     "preview": {"calendars", "recurrences"},
+    "forecast": {"calendars", "recurrences"},
     "crontabs": {"recurrences"},
     "programs": {"conf"},
     "wakeup": {"conf"},
@@ -34,9 +35,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "checks": {"conf"},
     "logs": {"sendfile"},
     # The rows and the rule about them
-    "models": {"calendars", "delays", "states", "recurrences", "conf", "programs", "wakeup", "words"},
+    "models": {"calendars", "delays", "states", "recurrences", "conf", "preview", "programs", "wakeup", "words"},
     "access": {"models"},
     "audit": {"client_address", "models"},
+    "pausing": {"audit", "models"},
     "crontab_import": {"conf", "crontabs", "models", "programs", "recurrences", "words"},
     # Files, processes, decisions
     "outputs": {"conf", "models", "supervisor"},
@@ -46,17 +48,21 @@ MAY_IMPORT: dict[str, set[str]] = {
     # What task programs import
     "task": set(),
     # What people see
-    "forms": {"access", "models", "programs", "recurrences"},
-    "admin": {"access", "audit", "conf", "forms", "models", "programs", "recurrences", "states"},
+    "forms": {"access", "models", "preview", "programs", "recurrences"},
+    "admin": {"access", "audit", "conf", "forms", "models", "pausing", "programs", "recurrences", "states"},
     "views": {
         "access",
         "audit",
+        "calendars",
+        "forecast",
         "forms",
         "logs",
         "models",
         "outputs",
+        "pausing",
         "prepared",
         "probe",
+        "recurrences",
         "sendfile",
         "states",
         "wakeup",
@@ -159,7 +165,7 @@ def test_a_task_program_gets_its_interface_without_django_or_the_rest_of_the_app
 
 
 def test_the_leaves_know_neither_rows_nor_the_clock() -> None:
-    for leaf in ("states", "recurrences", "conf", "calendars", "delays", "words", "preview", "crontabs"):
+    for leaf in ("states", "recurrences", "conf", "calendars", "delays", "words", "preview", "forecast", "crontabs"):
         names = imports(APP / f"{leaf}.py")
         assert not {name for name in names if is_within(name, {"django.db"})} - {"django.db.models.TextChoices"}, leaf
         assert not {name for name in names if is_within(name, {"time", "django.utils.timezone"})}, leaf

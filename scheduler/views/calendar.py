@@ -43,14 +43,15 @@ class Range:
     """What can be chosen: how far one looks, and how much time a bar stands for."""
 
     name: str
-    hours: int
+    bars: int
     bar_minutes: int
-    label_every: int
+    label_hours: int
+    """A label stands at each hour of the clock that this divides."""
     label_format: str
 
 
-DAY = Range("day", 24, 15, 16, "H:i")
-WEEK = Range("week", 7 * 24, 60, 24, "D j")
+DAY = Range("day", 96, 15, 4, "H:i")
+WEEK = Range("week", 168, 60, 24, "D j")
 
 
 @dataclass
@@ -80,7 +81,8 @@ class Bar:
 
     def when(self) -> str:
         begin, end = timezone.localtime(self.begin), timezone.localtime(self.end)
-        return f"{formats.date_format(begin, 'D Y-m-d H:i')}–{formats.date_format(end, 'H:i')}"
+        values = {"begin": formats.date_format(begin, "D Y-m-d H:i"), "end": formats.date_format(end, "H:i")}
+        return gettext("%(begin)s to %(end)s") % values
 
 
 @dataclass
@@ -188,15 +190,13 @@ def look(user: User, now: datetime, chosen: Range, *, task: Task | None = None) 
 
 
 def _empty(now: datetime, chosen: Range) -> Outlook:
+    """Nothing yet, from the next minute on; bars begin where the clock shows a round time."""
     begin = (now + MINUTE).replace(second=0, microsecond=0)
-    end = begin + timedelta(hours=chosen.hours)
     local = timezone.localtime(begin)
     offset = (local.hour * 60 + local.minute) % chosen.bar_minutes
-    step = chosen.bar_minutes * MINUTE
-    first = begin - offset * MINUTE
-    count = -((first - end) // step)
-    bars = [Bar(max(first + number * step, begin), min(first + (number + 1) * step, end)) for number in range(count)]
-    window = forecast.Window(begin, end)
+    first, step = begin - offset * MINUTE, chosen.bar_minutes * MINUTE
+    bars = [Bar(first + number * step, first + (number + 1) * step) for number in range(chosen.bars)]
+    window = forecast.Window(begin, bars[-1].end)
     return Outlook(window, bars, chosen.bar_minutes, offset, [0] * window.minutes)
 
 
@@ -249,7 +249,7 @@ def _add_single_runs(outlook: Outlook, tasks: QuerySet[Task]) -> None:
 
 
 def _chart(bars: list[Bar], chosen: Range) -> dict[str, Any]:
-    """Rectangles in a drawing that the page stretches to its width; labels stand beside it, so that they stay legible."""
+    """Rectangles in a drawing that the page stretches to its width; labels stand below it, and stay legible."""
     most = max((bar.total for bar in bars), default=0)
     parts = []
     for number, bar in enumerate(bars):
@@ -267,15 +267,27 @@ def _chart(bars: list[Bar], chosen: Range) -> dict[str, Any]:
                         "title": _title(bar),
                     }
                 )
-    labelled = [bar for number, bar in enumerate(bars) if number % chosen.label_every == 0]
     return {
         "parts": parts,
         "width": len(bars) * BAR,
         "bar": BAR - 2,
         "height": HEIGHT,
         "most": most,
-        "labels": [formats.date_format(timezone.localtime(bar.begin), chosen.label_format) for bar in labelled],
+        "labels": _labels(bars, chosen),
     }
+
+
+def _labels(bars: list[Bar], chosen: Range) -> list[tuple[str, int]]:
+    """What stands below the bars, and under how many of them; nothing where the first ones leave it no room."""
+    labels: list[tuple[str, int]] = []
+    for bar in bars:
+        local = timezone.localtime(bar.begin)
+        if not labels or (local.minute == 0 and local.hour % chosen.label_hours == 0):
+            labels.append((formats.date_format(local, chosen.label_format), 0))
+        text, count = labels[-1]
+        labels[-1] = text, count + 1
+    full = chosen.label_hours * 60 // chosen.bar_minutes
+    return [(text if count * 2 >= full else "", count) for text, count in labels]
 
 
 def _title(bar: Bar) -> str:

@@ -97,9 +97,7 @@ def task_slots(request: HttpRequest, pk: int) -> HttpResponseBase:
     last = shown[-1] if len(page) > PAGE else None
     query = {"not_run": "1"} if not_run else {}
     alive = list(Poller.objects.alive(now).values_list("host", flat=True))
-    schedules = list(
-        task.schedules.select_related("recurrence", "next_run").order_by("pk")[: SCHEDULES_AT_MOST + 1]
-    )
+    schedules = list(task.schedules.select_related("recurrence", "next_run").order_by("pk")[: SCHEDULES_AT_MOST + 1])
     context = {
         "title": gettext("Slots of “%(task)s”") % {"task": printable(task.name)},
         "task": task,

@@ -19,6 +19,7 @@
     showArguments();
   });
   form.addEventListener("submit", (event) => {
+    if (event.submitter && event.submitter.name === "_preview") return;
     if (form.dataset.sent) event.preventDefault();
     form.dataset.sent = "yes";
   });
