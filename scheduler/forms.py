@@ -137,7 +137,7 @@ def preview_of_fields(form: forms.BaseForm, chosen: Mapping[str, Any], now: date
     errors = [(label, text) for label, text in errors if text]
     if errors:
         return Preview(errors=errors)
-    values = {name: chosen.get(name) for name in relevant}
+    values: dict[str, Any] = {name: chosen.get(name) for name in relevant}
     values |= {name: chosen[name] for name in ("jitter_seconds", "enabled") if chosen.get(name) is not None}
     return Preview.of(Schedule(**values), now)
 

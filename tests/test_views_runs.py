@@ -63,7 +63,7 @@ def test_who_or_what_started_it_is_told(
     schedule = task.schedules.create(recurrence=recurrence)
     by_schedule = make_run(trigger="schedule", schedule=schedule, slot_at=timezone.now())
     assert "<bdi>owner</bdi>" in client.get(by_person.get_absolute_url()).text
-    assert f'to repeat <a href="{by_person.get_absolute_url()}">' in client.get(again.get_absolute_url()).text
+    assert f'to repeat <a href="{by_person.get_absolute_url()}" id="before">' in client.get(again.get_absolute_url()).text
     assert "the schedule “Every hour”" in client.get(by_schedule.get_absolute_url()).text
     assert "a command or a program" in client.get(make_run().get_absolute_url()).text
 

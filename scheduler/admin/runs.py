@@ -160,7 +160,7 @@ class RunAdmin(SchedulerAdmin):
         gap = ("slot_end", "slot_count") if obj.slot_until else ()
         origin = ["schedule"] if obj.schedule_id is not None else []
         # The other run's name is its task's.
-        if access.visible_runs(request.user).filter(pk=obj.triggered_by_id).exists():
+        if obj.triggered_by_id and access.visible_runs(request.user).filter(pk=obj.triggered_by_id).exists():
             origin.append("triggered_by")
         by = ("started_by",) if obj.requested_by_name else ()
         end = [name for name in ("reason", "exit_code", "signal", "detail") if getattr(obj, name) not in {None, ""}]

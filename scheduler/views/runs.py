@@ -16,6 +16,7 @@ from scheduler import logs, outputs
 from scheduler.models import Archive, Poller, ProcessSample, Run, RunEvent
 from scheduler.states import Status
 
+from .chain import chain
 from .gate import person, require, staff_data, staff_page, visible_run
 from .page import fragment_url, render_fragment, render_page
 from .rows import Row, rows
@@ -63,6 +64,7 @@ def _state(request: HttpRequest, run: Run, now: datetime) -> dict[str, Any]:
         "messages_limit": MESSAGES_AT_MOST if len(messages) > MESSAGES_AT_MOST else None,
         "events": events[:EVENTS_AT_MOST][::-1],
         "events_limit": EVENTS_AT_MOST if len(events) > EVENTS_AT_MOST else None,
+        **chain(person(request), run),
         **_files(row),
         **_processes(run),
     }
