@@ -22,7 +22,7 @@ from scheduler.models.pause import LONGEST_REASON
 from scheduler.models.task import validate_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from django.contrib.auth.models import User
 
@@ -133,13 +133,16 @@ class Preview:
 def preview_of_fields(form: forms.BaseForm, chosen: Mapping[str, Any], now: datetime) -> Preview:
     """The preview of a schedule's fields in a bound form, whatever the other fields are."""
     relevant = [name for name in ("recurrence", "time_zone", "anchor", "ends_at", "calendar") if name in form.fields]
-    errors = [(str(form[name].label), " ".join(map(str, form.errors.get(name, [])))) for name in relevant]
-    errors = [(label, text) for label, text in errors if text]
-    if errors:
+    if errors := _errors_at(form, relevant):
         return Preview(errors=errors)
     values: dict[str, Any] = {name: chosen.get(name) for name in relevant}
     values |= {name: chosen[name] for name in ("jitter_seconds", "enabled") if chosen.get(name) is not None}
     return Preview.of(Schedule(**values), now)
+
+
+def _errors_at(form: forms.BaseForm, names: Iterable[str]) -> list[tuple[str, str]]:
+    """Label and sentence of those of these fields that have errors."""
+    return [(str(form[name].label), " ".join(map(str, form.errors[name]))) for name in names if name in form.errors]
 
 
 class PauseForm(forms.Form):
@@ -335,8 +338,8 @@ class ScheduleForm(forms.Form):
         match self.cleaned_data.get("when"):
             case self.When.RECURRING:
                 return preview_of_fields(self, self.cleaned_data, self.now)
-            case self.When.AT if "at" in self.errors or "time_zone" in self.errors:
-                return Preview(errors=[(str(self["at"].label), " ".join(map(str, self.errors.get("at", []))))])
+            case self.When.AT if errors := _errors_at(self, ["time_zone", "at"]):
+                return Preview(errors=errors)
             case self.When.AT:
                 zone = self.cleaned_data["time_zone"]
                 once = Recurrence(kind=Recurrence.Kind.ONCE)
