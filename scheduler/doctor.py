@@ -34,6 +34,7 @@ from scheduler.conf import scheduler_settings
 from scheduler.models import Poller
 from scheduler.models.task import TASK_PERMISSIONS
 from scheduler.probe import probe
+from scheduler.sqlite_lock import writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,6 +96,9 @@ def _database() -> str:
     with connection.cursor() as cursor:
         if connection.vendor != "postgresql":
             cursor.execute("SELECT 1")
+            holder = writer(str(connection.settings_dict["NAME"])) if connection.vendor == "sqlite" else None
+            if holder is not None and holder.is_stopped:
+                raise Problem(f"nobody can write: {holder}")
             return f"{connection.vendor} answers"
         cursor.execute("SELECT EXTRACT(EPOCH FROM clock_timestamp())")
         [there] = cursor.fetchone()

@@ -1,27 +1,31 @@
-"""Queries that are built once a process and only filled in at each request.
+"""Statements that are built once a process and only filled in each time.
 
 To build a query with a few joins costs Django ten times what the database needs to answer it. Where a page is asked
-for a thousand times a second that is most of its time; anywhere else an ordinary queryset is the better choice.
+for a thousand times a second, or a run is to be started in a millisecond, that is most of the time; anywhere else an
+ordinary queryset is the better choice.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from django.db import connections, models, router
+from django.db import connections, models, router, transaction
 from django.db.models import Value
+from django.db.models.sql import UpdateQuery
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from django.db.backends.base.base import BaseDatabaseWrapper
+
+Row = TypeVar("Row", bound=models.Model)
 
 
 class Blank(Value):
     """A place in a query for a value that is not known yet; ``field`` says how it is written for the database."""
 
-    def __init__(self, name: str, field: models.Field[Any, Any]) -> None:
+    def __init__(self, name: str, field: Any) -> None:
         super().__init__(name, output_field=field)
         self.name = name
 
@@ -29,54 +33,36 @@ class Blank(Value):
         return "%s", (self,)
 
     def fill(self, value: Any, connection: BaseDatabaseWrapper) -> Any:
-        """The value as the database wants it. Raises OverflowError for a number that no row can have."""
+        """The value as the database wants it; of a row, its key. Raises OverflowError for a number no row can have."""
         field = self.output_field
-        if isinstance(field, models.IntegerField):
+        value = value.pk if isinstance(value, models.Model) else value
+        if isinstance(field, models.IntegerField) and value is not None:
             low, high = connection.ops.integer_field_range(field.get_internal_type())
             if not (low is None or low <= value) or not (high is None or value <= high):
                 raise OverflowError(value)
-        return field.get_db_prep_value(value, connection)
+        return field.get_db_prep_save(value, connection)
 
 
 @dataclass(frozen=True)
 class _Statement:
     sql: str
     parameters: Sequence[Any]
+
+    def fill(self, values: dict[str, Any], connection: BaseDatabaseWrapper) -> list[Any]:
+        """The parameters, with the blanks filled in. Raises KeyError when a blank has no value."""
+        return [
+            each.fill(values[each.name], connection) if isinstance(each, Blank) else each for each in self.parameters
+        ]
+
+
+@dataclass(frozen=True)
+class _Query(_Statement):
+    compiler: Any
     converters: list[tuple[int, Any, Any]]  # column, its expression, a function of the database's value
 
-
-class Prepared:
-    """A query with blanks; ``build`` makes it, as a queryset of tuples (``values_list``), when it is first needed."""
-
-    def __init__(self, build: Callable[[], models.QuerySet[Any, Any]]) -> None:
-        self._build = build
-        self._statements: dict[str, _Statement] = {}
-
-    def first(self, model: type[models.Model], **values: Any) -> tuple[Any, ...] | None:
-        """The first row with the blanks filled in, or None. Raises KeyError when a blank has no value."""
-        connection = connections[router.db_for_read(model)]
-        statement = self._statements.get(connection.alias)
-        if statement is None:
-            statement = self._statements[connection.alias] = self._prepare(connection)
-        try:
-            parameters = [
-                each.fill(values[each.name], connection) if isinstance(each, Blank) else each
-                for each in statement.parameters
-            ]
-        except OverflowError:
-            return None
-        with connection.cursor() as cursor:
-            cursor.execute(statement.sql, parameters)
-            found = cursor.fetchone()
-        if found is None:
-            return None
-        row = list(found)
-        for column, expression, convert in statement.converters:
-            row[column] = convert(row[column], expression, connection)
-        return tuple(row)
-
-    def _prepare(self, connection: BaseDatabaseWrapper) -> _Statement:
-        compiler = self._build()[:1].query.get_compiler(connection=connection)
+    @classmethod
+    def of(cls, queryset: models.QuerySet[Any, Any], connection: BaseDatabaseWrapper) -> _Query:
+        compiler = queryset.query.get_compiler(connection=connection)
         sql, parameters = compiler.as_sql()
         columns = [column for column, _sql, _alias in compiler.select]
         converters = [
@@ -84,4 +70,116 @@ class Prepared:
             for index, (functions, expression) in compiler.get_converters(columns).items()
             for convert in functions
         ]
-        return _Statement(sql, tuple(parameters), converters)
+        return cls(sql, tuple(parameters), compiler, converters)
+
+    def ask(self, values: dict[str, Any], connection: BaseDatabaseWrapper) -> list[list[Any]]:
+        """The rows, each value as the field gives it; none for a number that no row can have."""
+        try:
+            parameters = self.fill(values, connection)
+        except OverflowError:
+            return []
+        with connection.cursor() as cursor:
+            cursor.execute(self.sql, parameters)
+            rows = [list(row) for row in cursor.fetchall()]
+        for row in rows:
+            for column, expression, convert in self.converters:
+                row[column] = convert(row[column], expression, connection)
+        return rows
+
+
+class Prepared:
+    """A query with blanks; ``build`` makes it, as a queryset of tuples (``values_list``), when it is first needed."""
+
+    def __init__(self, build: Callable[[], models.QuerySet[Any, Any]]) -> None:
+        self._build = build
+        self._queries: dict[str, _Query] = {}
+
+    def first(self, model: type[models.Model], **values: Any) -> tuple[Any, ...] | None:
+        """The first row with the blanks filled in, or None. Raises KeyError when a blank has no value."""
+        connection = connections[router.db_for_read(model)]
+        query = self._queries.get(connection.alias)
+        if query is None:
+            query = self._queries[connection.alias] = _Query.of(self._build()[:1], connection)
+        rows = query.ask(values, connection)
+        return tuple(rows[0]) if rows else None
+
+
+class PreparedRows(Generic[Row]):
+    """A query for rows, with what ``select_related`` and ``annotate`` add to them."""
+
+    def __init__(self, build: Callable[[], models.QuerySet[Row, Row]]) -> None:
+        self._build = build
+        self._queries: dict[str, _Query] = {}
+
+    def all(self, model: type[Row], **values: Any) -> list[Row]:
+        """The rows with the blanks filled in. Raises KeyError when a blank has no value."""
+        alias = router.db_for_read(model)
+        query = self._queries.get(alias)
+        if query is None:
+            query = self._queries[alias] = _Query.of(self._build(), connections[alias])
+        columns, annotations = query.compiler.klass_info, query.compiler.annotation_col_map
+        found = []
+        for row in query.ask(values, connections[alias]):
+            instance = self._instance(columns, query.compiler, alias, row)
+            for name, column in annotations.items():
+                setattr(instance, name, row[column])
+            found.append(instance)
+        return found
+
+    def _instance(self, info: dict[str, Any], compiler: Any, alias: str, row: list[Any]) -> Any:
+        """The row of one model, with those of other models that ``select_related`` adds; None for one that is not."""
+        columns = info["select_fields"]
+        names = [compiler.select[column][0].target.attname for column in columns]
+        instance = info["model"].from_db(alias, names, [row[column] for column in columns])
+        for related in info.get("related_klass_infos", ()):
+            related["local_setter"](instance, self._instance(related, compiler, alias, row))
+        return instance if instance.pk is not None else None
+
+
+class PreparedUpdate:
+    """An UPDATE of the rows that a queryset with blanks means, of these fields."""
+
+    def __init__(self, build: Callable[[], models.QuerySet[Any, Any]], fields: Iterable[str]) -> None:
+        self._build = build
+        self._fields = tuple(fields)
+        self._statements: dict[str, _Statement] = {}
+
+    def update(self, model: type[models.Model], **values: Any) -> int:
+        """How many rows were changed. Raises KeyError when a blank or a field has no value."""
+        alias = router.db_for_write(model)
+        connection = connections[alias]
+        statement = self._statements.get(alias)
+        if statement is None:
+            query: Any = self._build().query.chain(UpdateQuery)
+            query.add_update_values({name: Blank(name, model._meta.get_field(name)) for name in self._fields})
+            sql, parameters = query.get_compiler(connection=connection).as_sql()
+            statement = self._statements[alias] = _Statement(sql, tuple(parameters))
+        with transaction.mark_for_rollback_on_error(alias), connection.cursor() as cursor:
+            cursor.execute(statement.sql, statement.fill(values, connection))
+            changed: int = cursor.rowcount
+            return changed
+
+
+class PreparedInsert(Generic[Row]):
+    """An INSERT of new rows. Their keys are not read back; no signal is sent."""
+
+    def __init__(self) -> None:
+        self._inserts: dict[str, str] = {}
+
+    def insert(self, rows: Sequence[Row]) -> None:
+        """Insert all of them, by one statement."""
+        if not rows:
+            return
+        model = type(rows[0])
+        alias = router.db_for_write(model)
+        connection = connections[alias]
+        fields = [field for field in model._meta.concrete_fields if not isinstance(field, models.AutoField)]
+        insert = self._inserts.get(alias)
+        if insert is None:
+            quote = connection.ops.quote_name
+            names = ", ".join(quote(str(field.column)) for field in fields)
+            insert = self._inserts[alias] = f"INSERT INTO {quote(model._meta.db_table)} ({names}) VALUES "  # noqa: S608
+        places = f"({', '.join(['%s'] * len(fields))})"
+        parameters = [field.get_db_prep_save(field.pre_save(row, True), connection) for row in rows for field in fields]
+        with transaction.mark_for_rollback_on_error(alias), connection.cursor() as cursor:
+            cursor.execute(insert + ", ".join([places] * len(rows)), parameters)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 64 * 1024
+# The only types that a browser may show; in none of them anything can run.
+SHOWN_INLINE = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _RANGE = re.compile(r"bytes[ \t]*=[ \t]*(\d{0,18})[ \t]*-[ \t]*(\d{0,18})[ \t]*\Z", re.ASCII | re.IGNORECASE)
 # Control characters, separators, and the marks that make a name look as if it ended otherwise
 _NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069/\\]")
@@ -36,11 +38,14 @@ class FileGone(Http404):
     """The row of a file is there, and the file is not (or is something else than a plain file)."""
 
 
-def send(request: HttpRequest, path: Path, *, name: str) -> HttpResponseBase:
+def send(request: HttpRequest, path: Path, *, name: str, shown_as: str = "") -> HttpResponseBase:
     """The file at ``path`` in the store as a download called ``name``. Permissions are the caller's business.
 
-    Raises FileGone when there is no regular file.
+    ``shown_as``: its type, if the browser shall show it inside a page; the caller has looked at its first bytes.
+    Raises FileGone when there is no regular file, ValueError for a type that is not shown.
     """
+    if shown_as and shown_as not in SHOWN_INLINE:
+        raise ValueError(f"{shown_as} is never shown by the browser")
     # The backend itself, and not sendfile2's function around it: that looks at the path three times more, and writes
     # headers that are wrong for a part of a file (its length) or for a .gz (browsers would unpack it).
     backend = import_module(settings.SENDFILE_BACKEND).sendfile
@@ -50,10 +55,11 @@ def send(request: HttpRequest, path: Path, *, name: str) -> HttpResponseBase:
         response: HttpResponseBase = backend(request, path)
     except FileNotFoundError as error:
         raise FileGone(gettext("The file is not in the store any more.")) from error
-    response.headers["Content-Type"] = "application/octet-stream"
+    response.headers["Content-Type"] = shown_as or "application/octet-stream"
     if isinstance(response, FileResponse):
         response.headers["Content-Length"] = str(response.length)
-    response.headers["Content-Disposition"] = content_disposition_header(True, _safe_name(name)) or "attachment"
+    disposition = content_disposition_header(not shown_as, _safe_name(name)) or "attachment"
+    response.headers["Content-Disposition"] = disposition
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
     response.headers["Cache-Control"] = "private, no-store"

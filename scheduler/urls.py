@@ -2,7 +2,20 @@ from __future__ import annotations
 
 from django.urls import path
 
-from scheduler.views import actions, alarms, calendar, downloads, main, pauses, probe, runs, schedule, slots
+from scheduler.views import (
+    actions,
+    alarms,
+    calendar,
+    downloads,
+    files,
+    log,
+    main,
+    pauses,
+    probe,
+    runs,
+    schedule,
+    slots,
+)
 
 app_name = "scheduler"
 urlpatterns = [
@@ -22,8 +35,10 @@ urlpatterns = [
     path("runs/<int:pk>/again/", actions.run_again, name="run-again"),
     path("runs/<int:pk>/archive/", actions.run_archive, name="run-archive"),
     path("runs/<int:pk>/delete/", actions.run_delete, name="run-delete"),
-    path("runs/<int:pk>/log/", runs.log, name="run-log"),
+    path("runs/<int:pk>/log/", log.follow, name="run-log"),
     path("runs/<int:pk>/log/download/", downloads.log, name="run-log-download"),
     path("files/<uuid:pk>/", downloads.file, name="file"),
+    path("files/<uuid:pk>/picture/", downloads.picture, name="file-picture"),
+    path("files/<uuid:pk>/preview/", files.file_preview, name="file-preview"),
     path("probe/<str:token>/", probe.probe, name="probe"),
 ]

@@ -76,10 +76,15 @@ alarms-dismiss    GET   405       405       405       405       405       405   
 alarms-dismiss    POST  in        403       403       none      none      none      none      ok        ok        ok
 calendar          GET   in        403       403       200       200       200       200       200       200       200
 calendar          POST  in        403       403       405       405       405       405       405       405       405
+file-picture      GET   401       404       200       404       200       404       404       404       200       200
+file-picture      POST  405       405       405       405       405       405       405       405       405       405
+file-preview      GET   in        403       403       404       404       403       403       403       200       200
+file-preview      POST  in        403       403       405       405       405       405       405       405       405
 probe             GET   404       404       404       404       404       404       404       404       404       404
 probe             POST  405       405       405       405       405       405       405       405       405       405
 """
 # fmt: on
+GIF = b"GIF89a\x01\x00\x01\x00\x00\x00\x00;"
 ROLES, *_ROWS = [line.split() for line in _ANSWERS.strip().splitlines()]
 MATRIX = {(name, method): dict(zip(ROLES, answers, strict=True)) for name, method, *answers in _ROWS}
 
@@ -90,6 +95,7 @@ class World:
     running: Run
     finished: Run
     file: OutputFile
+    picture: OutputFile
     schedule: Schedule
     alarm: Alarm
 
@@ -107,6 +113,8 @@ class World:
             "alarm-dismiss": [self.alarm.pk],
             "calendar": [],
             "file": [self.file.pk],
+            "file-picture": [self.picture.pk],
+            "file-preview": [self.file.pk],
             "probe": ["a-name-that-nobody-signed"],
         }
         run = self.running if name == "run-stop" else self.finished
@@ -132,12 +140,16 @@ class World:
 def world(task: Task, recurrence: Recurrence, make_run: Callable[..., Run]) -> World:
     finished = make_run(Status.COMPLETED)
     file = OutputFile.objects.create(run=finished, name="a.csv", size=1, sha256="0" * 64, created_at=finished.due_at)
-    for path in (outputs.file_path(file), outputs.log_path(finished)):
+    picture = OutputFile.objects.create(
+        run=finished, name="a.gif", size=len(GIF), sha256="0" * 64, created_at=finished.due_at
+    )
+    contents = {outputs.file_path(file): b"x", outputs.file_path(picture): GIF, outputs.log_path(finished): b"x"}
+    for path, content in contents.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"x")
+        path.write_bytes(content)
     schedule = Schedule.objects.create(task=task, recurrence=recurrence, time_zone="UTC")
     alarm = Alarm.raise_for(finished, Alarm.Kind.LATE, now=finished.due_at)
-    return World(task, make_run(Status.PROCESSING), finished, file, schedule, alarm)
+    return World(task, make_run(Status.PROCESSING), finished, file, picture, schedule, alarm)
 
 
 @pytest.fixture
@@ -163,7 +175,7 @@ def test_every_address_answers_every_role(
     before = world.state()
     response = client.get(world.url(name)) if method == "GET" else client.post(world.url(name), world.data(name))
     if response.streaming:
-        assert b"".join(response) == b"x"
+        assert b"".join(response) == (GIF if name == "file-picture" else b"x")
     answer = str(response.status_code)
     if response.status_code == 302:
         answer = "in" if response.headers["Location"].startswith(f"{reverse('login')}?next=") else "ok"

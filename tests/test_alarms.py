@@ -1,19 +1,23 @@
-"""Alarms about late and missed runs: a row, a signal and a mail, once each."""
+"""Alarms about late, missed and far too long runs: a row, a signal and a mail, once each."""
 
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import pytest
 from django.core import mail
 from django.core.exceptions import ValidationError
 from django.core.mail.backends.base import BaseEmailBackend
+from django.db import connection
 from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
 
 from scheduler import signals
 from scheduler.conf import scheduler_settings
-from scheduler.models import Alarm, Run, SchedulerState, Task
+from scheduler.models import Alarm, Run, RunEvent, SchedulerState, Task
 from scheduler.poller.alarms import Alarms, raise_late
 from scheduler.states import Status
 from tests.chain import at, planned, tick
@@ -147,3 +151,95 @@ def test_an_address_that_is_none_is_refused_in_the_form(task: Task):
     with pytest.raises(ValidationError) as raised:
         task.clean()
     assert "“nobody” is not an e-mail address." in raised.value.message_dict["alarm_addressees"][0]
+
+
+# Far longer than usual
+
+HERE = UUID(int=1)
+
+
+@pytest.fixture
+def took(task: Task, make_run: Callable[..., Run]) -> Callable[..., None]:
+    """Completed runs of the task that took so many seconds each, the last one last."""
+
+    def make(*seconds: float, status: Status = Status.COMPLETED) -> None:
+        for each in seconds:
+            make_run(status, started_at=at("06:00"), finished_at=at("06:00") + timedelta(seconds=each))
+
+    return make
+
+
+@pytest.fixture
+def running(make_run: Callable[..., Run]) -> Callable[[], Run]:
+    """A run of the task on this host, in progress since 08:00."""
+    return lambda: make_run(Status.PROCESSING, now=at("08:00"), host=HERE)
+
+
+def test_a_run_that_takes_far_longer_than_usual_raises_one_alarm_with_a_mail_and_a_line_in_its_history(
+    task: Task, took: Callable[..., None], running: Callable[[], Run], heard: list[Alarm]
+):
+    took(90, 110, 100, 100, 5000)
+    run, alarms = running(), Alarms()
+    alarms.raise_long(HERE, at("08:04:59"))
+    assert not Alarm.objects.exists()
+    for each in (alarms, alarms, Alarms()):  # another poller, or the next one after a restart, too
+        each._next_look = 0.0
+        each.look(at("08:05"), host=HERE)
+    alarm = Alarm.objects.get()
+    assert (alarm.run, alarm.kind, alarm.at) == (run, Alarm.Kind.LONG, at("08:05"))
+    assert alarm.sentence == "It runs for far longer than usual: the last ones took about 0:01:40."
+    assert heard == [alarm]
+    assert f"Run #{run.pk}: It runs for far longer than usual" in mail.outbox[0].body
+    assert run.get_absolute_url() in mail.outbox[0].body
+    assert list(run.events.filter(what=RunEvent.What.ALARM).values_list("text", flat=True)) == ["long"]
+
+
+def test_a_program_of_seconds_may_take_a_minute_more(took: Callable[..., None], running: Callable[[], Run]):
+    took(1, 1, 1, 1, 1)
+    running()
+    alarms = Alarms()
+    alarms.raise_long(HERE, at("08:01:00"))
+    assert not Alarm.objects.exists()
+    alarms.raise_long(HERE, at("08:01:01"))
+    assert Alarm.objects.count() == 1
+
+
+def test_what_is_usual_is_known_after_five_completed_runs_and_forgotten_after_twenty_others(
+    task: Task, took: Callable[..., None], running: Callable[[], Run]
+):
+    took(1, 1, 1, 1)
+    took(1, 1, 1, status=Status.FAILED)
+    running()
+    Alarms().raise_long(HERE, at("12:00"))
+    assert not Alarm.objects.exists()
+    took(1)
+    took(*[9000] * 20)
+    Alarms().raise_long(HERE, at("12:00"))
+    assert not Alarm.objects.exists()
+    Alarms().raise_long(HERE, at("16:00"))
+    assert Alarm.objects.count() == 1
+
+
+def test_a_run_of_another_host_is_that_ones_to_watch(took: Callable[..., None], running: Callable[[], Run]):
+    took(1, 1, 1, 1, 1)
+    running()
+    Alarms().raise_long(UUID(int=2), at("12:00"))
+    assert not Alarm.objects.exists()
+
+
+def test_what_is_usual_is_asked_once_a_run_and_nothing_is_asked_where_nothing_runs(
+    took: Callable[..., None], running: Callable[[], Run]
+):
+    def queries(alarms: Alarms, host: UUID | None) -> int:
+        alarms._next_look = 0.0
+        with CaptureQueriesContext(connection) as captured:
+            alarms.look(at("08:02"), host=host)
+        return len(captured)
+
+    took(100, 100, 100, 100, 100)
+    for _number in range(3):
+        running()
+    alarms = Alarms()
+    idle = queries(alarms, None)
+    assert queries(alarms, HERE) == idle + 1 + 3
+    assert queries(alarms, HERE) == idle + 1

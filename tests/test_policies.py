@@ -90,6 +90,7 @@ def test_a_missed_slot_raises_one_alarm(task: Task):
     tick(at("12:31"))
     alarm = Alarm.objects.get()
     assert (alarm.kind, alarm.run and alarm.run.slot_at) == (Alarm.Kind.MISSED, at("09:00"))
+    assert RunEvent.objects.get(what=RunEvent.What.ALARM).run == alarm.run
 
 
 def test_the_decision_about_a_slot_is_in_its_history(task: Task, make_run: Callable[..., Run]):

@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sendfile": set(),
     "signals": set(),
     "prepared": set(),
+    "sqlite_lock": set(),
     # Next to leaves
     "words": {"recurrences"},
     "preview": {"calendars", "recurrences"},
@@ -34,8 +35,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "probe": {"conf"},
     "checks": {"conf"},
     "logs": {"sendfile"},
+    "ansi": {"logs"},
+    "pictures": set(),
+    "previews": {"logs", "pictures", "sendfile"},
     # The rows and the rule about them
-    "models": {"calendars", "delays", "states", "recurrences", "conf", "preview", "programs", "wakeup", "words"},
+    "models": {
+        *("calendars", "conf", "delays", "prepared", "preview", "programs", "recurrences", "states", "wakeup", "words"),
+    },
     "access": {"models"},
     "audit": {"client_address", "models"},
     "pausing": {"audit", "models"},
@@ -43,8 +49,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Files, processes, decisions
     "outputs": {"conf", "models", "supervisor"},
     "executors": {"conf", "models", "outputs", "programs", "supervisor", "task", "wakeup"},
-    "poller": {"conf", "executors", "models", "outputs", "prepared", "signals", "states", "supervisor", "wakeup"},
-    "doctor": {"checks", "conf", "models", "probe", "programs"},
+    "poller": {
+        "conf",
+        "executors",
+        "models",
+        "outputs",
+        "prepared",
+        "signals",
+        "sqlite_lock",
+        "states",
+        "supervisor",
+        "wakeup",
+    },
+    "doctor": {"checks", "conf", "models", "probe", "programs", "sqlite_lock"},
     # What task programs import
     "task": set(),
     # What people see
@@ -52,6 +69,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "admin": {"access", "audit", "conf", "forms", "models", "pausing", "programs", "recurrences", "states"},
     "views": {
         "access",
+        "ansi",
         "audit",
         "calendars",
         "forecast",
@@ -61,6 +79,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "outputs",
         "pausing",
         "prepared",
+        "previews",
         "probe",
         "recurrences",
         "sendfile",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from django.utils import timezone
 from scheduler import outputs
 from scheduler.models import OutputFile, Poller, ProcessSample, Run, RunEvent, StoreRemoval, Task
 from scheduler.states import Status
+from scheduler.views import log as log_views
 from scheduler.views import runs as run_views
 
 if TYPE_CHECKING:
@@ -126,15 +129,25 @@ def test_files_have_name_size_checksum_and_link(client: Client, make_run: MakeRu
     assert "2.0\xa0KB" in page
 
 
-def test_many_files_are_cut_with_a_sentence(client: Client, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_views, "FILES_AT_MOST", 5)
+def test_many_files_have_pages(client: Client, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_views, "FILES_A_PAGE", 5)
     run = make_run()
-    for number in range(7):
-        OutputFile.objects.create(run=run, name=f"{number}", size=1024, sha256="0" * 64, created_at=timezone.now())
-    page = client.get(run.get_absolute_url()).text
-    assert page.count("/scheduler/files/") == 5
-    assert "7 files, 7.0\xa0KB in all." in page
-    assert "Only the first 5 are shown." in page
+    for number in range(12):
+        OutputFile.objects.create(
+            run=run, name=f"{number:02}.txt", size=1024, sha256="0" * 64, created_at=timezone.now()
+        )
+    for number, names in ((1, ["00", "04"]), (3, ["10", "11"])):
+        page = client.get(run.get_absolute_url(), {"files": str(number)}).text
+        found = re.findall(r"<bdi>(\d\d)\.txt</bdi>", page)
+        assert [found[0], found[-1]] == names
+        assert "12 files, 12.0\xa0KB in all." in page
+        assert f"page {number} of 3" in page
+        assert ('id="files-next"' in page) == (number == 1)
+        # The part that a script asks for is the same page of files.
+        fragment = client.get(run.get_absolute_url(), {"files": str(number), "fragment": "1"}).text
+        assert re.findall(r"<bdi>(\d\d)\.txt</bdi>", fragment) == found
+    assert "page 3 of 3" in client.get(run.get_absolute_url(), {"files": "999"}).text
+    assert "page 1 of 3" in client.get(run.get_absolute_url(), {"files": "<b>"}).text
 
 
 def test_without_view_output_there_is_neither_log_nor_file(client: Client, viewer: User, make_run: MakeRun) -> None:
@@ -197,9 +210,17 @@ def test_a_run_with_much_history_costs_as_many_queries_as_one_with_little(client
 # The log
 
 
-def read(client: Client, run: Run, offset: int = 0) -> dict[str, Any]:
-    answer: dict[str, Any] = client.get(reverse("scheduler:run-log", args=[run.pk]), {"offset": offset}).json()
+def read(client: Client, run: Run, offset: int = 0, codes: str = "") -> dict[str, Any]:
+    given = {"offset": str(offset), "codes": codes}
+    answer: dict[str, Any] = client.get(reverse("scheduler:run-log", args=[run.pk]), given).json()
     return answer
+
+
+def log_of(client: Client, run: Run, **given: str) -> str:
+    """The part of the run's page that shows its log."""
+    answer = client.get(run.get_absolute_url(), {"fragment": "log", **given})
+    assert answer.status_code == 200
+    return answer.text
 
 
 def test_the_end_of_the_log_is_in_the_page_without_a_script(client: Client, make_run: MakeRun) -> None:
@@ -207,32 +228,49 @@ def test_the_end_of_the_log_is_in_the_page_without_a_script(client: Client, make
     write_log(run, b"x" * 100 + b"\n" + b"line\n" * 20_000 + b"10 %\r50 %")
     page = client.get(run.get_absolute_url()).text
     assert "xxxx" not in page
-    assert "Only the end is shown" in page
-    assert "<span>50 %</span>" in page
-    assert f'data-offset="{101 + 100_000}"' in page
+    assert "<span data-unended>50 %</span>" in page
+    assert f'data-offset="{101 + 100_000}" data-codes="" data-follow>' in page
+    assert f'id="b{101 + 100_000 - 5}">line\n</span>' in page
+    assert f'?before={101 + 100_000 - 1999 * 5}#log"' in page  # 2000 lines, with the one that is not ended
 
 
 def test_the_log_is_followed_by_offset(client: Client, make_run: MakeRun) -> None:
     run = make_run(Status.PROCESSING)
-    write_log(run, b"one\n")
-    assert read(client, run) == {"text": "one\n", "offset": 4, "size": 4, "finished": False}
-    write_log(run, b"one\ntwo\xe2\x82")
-    assert read(client, run, 4) == {"text": "two", "offset": 7, "size": 9, "finished": False}
-    write_log(run, "one\ntwo€".encode())
-    assert read(client, run, 7) == {"text": "€", "offset": 10, "size": 10, "finished": False}
+    write_log(run, b"one\n\x1b[31mtwo\xe2\x82")
+    first = read(client, run)
+    assert first["lines"] == '<span class="line" id="b0">one\n</span>'
+    assert first["unended"] == '<span class="ink-1">two</span>'
+    assert (first["offset"], first["codes"], first["more"], first["finished"]) == (4, "", False, False)
+    write_log(run, "one\n\x1b[31mtwo€\nthree".encode())
+    second = read(client, run, first["offset"], codes=first["codes"])
+    assert second["lines"] == '<span class="line" id="b4"><span class="ink-1">two€</span>\n</span>'
+    assert second["unended"] == '<span class="ink-1">three</span>'
     Run.objects.filter(pk=run.pk).update(status=Status.COMPLETED, finished_at=timezone.now(), reason="exit_code")
-    assert read(client, run, 10) == {"text": "", "offset": 10, "size": 10, "finished": True}
+    last = read(client, run, second["offset"], codes=second["codes"])
+    assert '<span class="ink-1">three</span>' in last["lines"]
+    assert (last["unended"], last["offset"], last["finished"]) == ("", last["size"], True)
 
 
 def test_one_answer_is_of_limited_size(client: Client, make_run: MakeRun) -> None:
     run = make_run()
     write_log(run, b"x" * 1_000_000)
-    offset, parts = 0, 0
-    while not (answer := read(client, run, offset))["finished"]:
-        assert len(answer["text"]) <= 256 * 1024
-        offset, parts = answer["offset"], parts + 1
-    assert parts == 3
-    assert answer["offset"] == 1_000_000
+    answer, parts = read(client, run), 1
+    while answer["more"]:
+        assert len(answer["lines"]) <= 66_000
+        answer, parts = read(client, run, answer["offset"]), parts + 1
+    assert parts == 16
+    assert (answer["offset"], answer["finished"]) == (1_000_000, True)
+
+
+def test_a_progress_bar_without_line_ends_stays_one_line(client: Client, make_run: MakeRun) -> None:
+    run = make_run(Status.PROCESSING)
+    write_log(run, b"".join(b"%6d of 100000\r" % number for number in range(20_000)))
+    part = read(client, run)
+    assert part["lines"].count("of 100000") == 1
+    again = read(client, run, part["offset"])
+    # A script puts it in the place of the one before.
+    assert 'class="line over"' in again["lines"]
+    assert again["lines"].count("of 100000") == 1
 
 
 @pytest.mark.parametrize("offset", ["-1", "x", "", "1.5", "9" * 40, "٣"])
@@ -241,9 +279,105 @@ def test_an_offset_that_makes_no_sense_is_refused(client: Client, make_run: Make
     assert client.get(url, {"offset": offset}).status_code == 400
 
 
-def test_a_run_without_a_log_has_an_empty_one(client: Client, make_run: MakeRun) -> None:
-    assert read(client, make_run(Status.SKIPPED)) == {"text": "", "offset": 0, "size": 0, "finished": True}
-    assert "There is no log" in client.get(make_run(Status.SKIPPED).get_absolute_url()).text
+def test_a_run_without_a_log_says_why(client: Client, make_run: MakeRun) -> None:
+    skipped = make_run(Status.SKIPPED)
+    assert read(client, skipped) == {"lines": "", "unended": "", "offset": 0, "size": 0, "finished": True}
+    assert "There is no log: the program was not started." in client.get(skipped.get_absolute_url()).text
+    assert "The log is not in the store any more" in client.get(make_run().get_absolute_url()).text
+    silent = make_run()
+    write_log(silent, b"")
+    assert "The program has written nothing to its log." in client.get(silent.get_absolute_url()).text
+
+
+@pytest.mark.parametrize(
+    ("at", "line"), [("50%", 500), ("50 %", 500), ("0", 0), ("100%", 999), ("5004", 500), ("12,5 %", 125)]
+)
+def test_any_place_of_the_log_has_an_address(client: Client, make_run: MakeRun, at: str, line: int) -> None:
+    run = make_run()
+    write_log(run, b"".join(b"line %04d\n" % number for number in range(1000)))
+    page = client.get(run.get_absolute_url(), {"at": at}).text
+    assert f'<span class="line target" id="b{line * 10}">line {line:04d}\n</span>' in page
+
+
+@pytest.mark.parametrize("at", ["<b>", "101%", "-1%", "nan%", "9" * 30, "%", ""])
+def test_a_place_that_makes_no_sense_is_told_and_the_end_is_shown(client: Client, make_run: MakeRun, at: str) -> None:
+    run = make_run()
+    write_log(run, b"the end\n")
+    shown = log_of(client, run, at=at)
+    assert "is no place in the log" in shown
+    assert "the end" in shown
+    assert "<b>" not in shown
+
+
+def test_one_pages_through_the_log_and_misses_no_line(client: Client, make_run: MakeRun) -> None:
+    run = make_run()
+    write_log(run, b"".join(b"line %05d\n" % number for number in range(7000)))
+    seen, query = [], "?after=0"
+    while query:
+        shown = client.get(f"{run.get_absolute_url()}{query}&fragment=log").text
+        seen += re.findall(r"line (\d{5})\n", shown)
+        later = re.search(r'href="[^"]*(\?after=\d+)#log" class="small" id="log-later"', shown)
+        query = later[1] if later else ""
+    assert seen == [f"{number:05d}" for number in range(7000)]
+    assert 'id="log-earlier" data-in-log>' in shown
+
+
+def test_a_search_lists_the_lines_and_each_leads_to_its_place(client: Client, make_run: MakeRun) -> None:
+    run = make_run()
+    write_log(run, b"nothing\n" * 9 + b"<b>Disk</b> full\n" + b"nothing\n" * 9)
+    shown = log_of(client, run, find="disk")
+    assert "1 line with “disk”." in shown
+    assert "<code>&lt;b&gt;<mark>Disk</mark>&lt;/b&gt; full</code>" in shown
+    link = re.search(r'<li><a href="([^"#]*)', shown)
+    assert link is not None
+    place = client.get(html.unescape(link[1])).text
+    assert '<span class="line target" id="b72">&lt;b&gt;<mark>Disk</mark>&lt;/b&gt; full\n</span>' in place
+    assert "All lines with “disk”" in place
+    assert "No line of the log has “&lt;i&gt;”." in log_of(client, run, find="<i>")
+
+
+def test_a_search_of_a_long_log_goes_on_where_it_stopped(
+    client: Client, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_views, "SEARCH_BYTES", 100)
+    run = make_run()
+    write_log(run, b"nothing\n" * 25 + b"Error: here\n")
+    for query, words in (("?find=here", "Search on"), ("?error=0", "Look on")):
+        steps = 0
+        while "target" not in (shown := client.get(f"{run.get_absolute_url()}{query}&fragment=log").text):
+            if "<mark>here</mark>" in shown:
+                break
+            on = re.search(r'href="[^"]*(\?[^"#]*)#log" id="log-go-on" data-in-log data-go-on', shown)
+            assert on is not None
+            assert words in shown
+            query, steps = html.unescape(on[1]), steps + 1
+        assert steps == 2
+
+
+def test_the_first_error_is_shown_and_then_the_next(client: Client, make_run: MakeRun) -> None:
+    run = make_run()
+    write_log(run, b"fine\nerror 1\nfine\nerror 2\n")
+    first = log_of(client, run, error="0")
+    assert '<span class="line target" id="b5">error 1' in first
+    assert "“traceback”, “error”, “critical”, “fatal”" in first
+    following = re.search(r'href="[^"]*error=(\d+)#log" id="log-next-error"', first)
+    assert following is not None
+    second = log_of(client, run, error=following[1])
+    assert '<span class="line target" id="b18">error 2' in second
+    write_log(run, b"fine\n")
+    assert "No line has one of these words" in log_of(client, run, error="0")
+
+
+def test_the_logs_part_of_the_page_needs_the_permission(client: Client, viewer: User, make_run: MakeRun) -> None:
+    run = make_run()
+    write_log(run, b"secret words\n")
+    client.force_login(viewer)
+    for query in ("", "&find=secret", "&error=0", "&at=0"):
+        answer = client.get(f"{run.get_absolute_url()}?fragment=log{query}")
+        assert answer.status_code == 403
+        page = client.get(f"{run.get_absolute_url()}?{query[1:]}").text
+        assert "secret words" not in page
+        assert "<mark>" not in page
 
 
 # Starting, stopping, deleting

@@ -50,13 +50,12 @@ def run_as_main(argv: list[str]) -> NoReturn:
     written is flushed; tearing down what was loaded before is left to the kernel: it takes longer than most programs.
     """
     code = _compile(argv)
-    loaded = frozenset(sys.modules)
     sys.orig_argv[:] = argv
     sys.argv[:] = argv[1:]
     if not sys.flags.safe_path:
         sys.path.insert(0, os.path.dirname(argv[1]))
     _make_fresh()
-    _end(_ended_with(lambda: _run(code, argv[1])), loaded)
+    _end(_ended_with(lambda: _run(code, argv[1])))
 
 
 def _compile(argv: list[str]) -> types.CodeType:
@@ -77,6 +76,8 @@ def _run(code: types.CodeType, path: str) -> None:
         __cached__=None,
         __annotations__={},
     )
+    # At the end of them: what comes after it, the program has imported.
+    del sys.modules["__main__"]
     sys.modules["__main__"] = main
     exec(code, vars(main))  # noqa: S102  (its purpose)
 
@@ -152,7 +153,7 @@ def _hide_our_frames(error: BaseException) -> None:
     error.__traceback__ = trace
 
 
-def _end(code: int | signal.Signals, loaded: frozenset[str]) -> NoReturn:
+def _end(code: int | signal.Signals) -> NoReturn:
     """In the order of Python's own end; whatever the program has done to this process, it ends here."""
     status = int(code)
     try:
@@ -162,7 +163,7 @@ def _end(code: int | signal.Signals, loaded: frozenset[str]) -> NoReturn:
             except BaseException as error:
                 _show(error, 1)
         flushed = _flush_standard_streams()
-        _let_go(loaded)
+        _let_go()
         if not (_flush_standard_streams() and flushed):
             status = FLUSH_FAILED
         elif isinstance(code, signal.Signals):
@@ -172,17 +173,30 @@ def _end(code: int | signal.Signals, loaded: frozenset[str]) -> NoReturn:
         os._exit(status)
 
 
-def _let_go(loaded: frozenset[str]) -> None:
+def _let_go() -> None:
     """Give up the program's own modules, so that objects are finalized, and flush the files that were left open."""
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     for name in ("last_type", "last_value", "last_traceback"):
         vars(sys).pop(name, None)
     _flush_files()  # before: of a file in a cycle the descriptor might be closed first
-    for name in list(sys.modules):
-        if name == "__main__" or name not in loaded:
-            del sys.modules[name]
+    for name in _modules_of_the_program():
+        del sys.modules[name]
     gc.collect()
     _flush_files()
+
+
+def _modules_of_the_program() -> list[str]:
+    """The names of its own module and of those that it has imported.
+
+    From the newest on: to look at all of them would copy the memory in which their names are.
+    """
+    names: list[str] = []
+    if "__main__" in sys.modules:
+        for name in reversed(sys.modules):
+            names.append(name)
+            if name == "__main__":
+                break
+    return names
 
 
 def _flush_files() -> None:

@@ -4,12 +4,12 @@ from datetime import datetime  # noqa: TC003
 from typing import TYPE_CHECKING, Self
 
 from django.conf import settings
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Q
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from .run import Run
+from .run import Run, RunEvent
 from .schedule import Schedule
 from .task import Task
 
@@ -42,6 +42,8 @@ class Alarm(models.Model):
         # It should have started some time ago, and still waits.
         MISSED = "missed", _("missed")
         # Slots were not run, because no poller was up or it was too late for them.
+        LONG = "long", _("far longer than usual")
+        # Its program runs for several times as long as those before it did; ``text`` is how long they took.
         BAD_RULE = "bad_rule", _("bad rule")
         # A schedule was disabled, because its rule cannot be computed.
 
@@ -84,11 +86,14 @@ class Alarm(models.Model):
         return f"{self.get_kind_display()}: {self.run or self.task}"
 
     @classmethod
-    def raise_for(cls, run: Run, kind: Kind, *, now: datetime) -> Alarm:
-        """The alarm of this kind for a run; however often it is raised, there is one."""
-        new = cls.about(run, kind, now=now)
-        values = {"task_id": new.task_id, "schedule_id": new.schedule_id, "at": now}
-        return cls.objects.get_or_create(run=run, kind=kind, defaults=values)[0]
+    def raise_for(cls, run: Run, kind: Kind, *, now: datetime, text: str = "") -> Alarm:
+        """The alarm of this kind for a run; however often it is raised, there is one, and one line in the history."""
+        values = {"task_id": run.task_id, "schedule_id": run.schedule_id, "at": now, "text": text}
+        with transaction.atomic():
+            alarm, is_new = cls.objects.get_or_create(run=run, kind=kind, defaults=values)
+            if is_new:
+                run.record(RunEvent.What.ALARM, kind, now=now)
+        return alarm
 
     @classmethod
     def about(cls, run: Run, kind: Kind, *, now: datetime) -> Alarm:
@@ -101,6 +106,10 @@ class Alarm(models.Model):
         match self.kind:
             case self.Kind.LATE:
                 return gettext("It should have started, and still waits for its start.")
+            case self.Kind.LONG:
+                return gettext("It runs for far longer than usual: the last ones took about %(usual)s.") % {
+                    "usual": self.text
+                }
             case self.Kind.BAD_RULE:
                 return gettext("A schedule was disabled: %(problem)s") % {"problem": self.text}
         return self.run.sentence if self.run is not None else gettext("Slots were missed.")

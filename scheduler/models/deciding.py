@@ -130,7 +130,7 @@ class _Batch:
             if schedule.task.overlap == Task.Overlap.STOP:
                 return False
             skipped = Reason.OVERLAP, ""
-        event = RunEvent(run=head, what=RunEvent.What.DECIDED, at=self.now)
+        event, alarm = RunEvent(run=head, what=RunEvent.What.DECIDED, at=self.now), None
         if skipped is None:
             self._ready.setdefault(json.dumps(arguments_of(schedule)), []).append(head.pk)
             load.waiting += 1
@@ -139,7 +139,8 @@ class _Batch:
             event.text = skipped[0]
             if skipped[0] in ALARMING:
                 self._alarms.append(Alarm.about(head, Alarm.Kind.MISSED, now=self.now))
-        self._events.append(event)
+                alarm = RunEvent(run=head, what=RunEvent.What.ALARM, text=Alarm.Kind.MISSED, at=self.now)
+        self._events += [event] if alarm is None else [event, alarm]
         if following is None:
             self._ended.append(schedule.pk)
         else:

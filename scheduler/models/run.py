@@ -19,6 +19,7 @@ from django.utils import formats, timezone
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
+from scheduler.prepared import Blank, PreparedInsert, PreparedUpdate
 from scheduler.states import FINISHED, SOURCES, UNFINISHED, Reason, Status
 from scheduler.wakeup import wake_on_commit
 
@@ -123,6 +124,10 @@ class RunQuerySet(models.QuerySet["Run"]):
     def processing_on(self, host: UUID) -> Self:
         return self.processing().filter(host=host)
 
+    def completed_of(self, task_id: int) -> Self:
+        """The completed runs of a task, the last one first."""
+        return self.filter(task=task_id, status=Status.COMPLETED).order_by("-id")
+
     # The only writer of a status
 
     def transition(self, run_id: int, *, to: Status, token: str = "", **values: Any) -> bool:
@@ -130,11 +135,16 @@ class RunQuerySet(models.QuerySet["Run"]):
 
         The row count is the lock: False means that somebody else got there first, and nothing was changed.
         """
-        return bool(self.transition_all([run_id], to=to, token=token, **values))
+        names = ("status", *sorted(values))
+        if (to, names) not in _TRANSITIONS:
+            _TRANSITIONS[to, names] = PreparedUpdate(
+                lambda: _movable(to, pk=Blank("run_id", Run._meta.pk), claim_token=Blank("token", _TOKEN)), names
+            )
+        return bool(_TRANSITIONS[to, names].update(Run, run_id=run_id, token=token, status=to, **values))
 
     def transition_all(self, run_ids: Iterable[int], *, to: Status, token: str = "", **values: Any) -> int:
         """The same for several runs at once; how many were moved."""
-        return self.filter(pk__in=run_ids, status__in=SOURCES[to], claim_token=token).update(status=to, **values)
+        return _movable(to, pk__in=run_ids, claim_token=token).update(status=to, **values)
 
     def claim(self, runs: Sequence[Run], *, host: UUID, host_name: str, now: datetime) -> list[Run]:
         """Take runs for a host, in one transaction; none in a pause, and of each task as many as it has places.
@@ -167,12 +177,22 @@ class RunQuerySet(models.QuerySet["Run"]):
                 if claimed:
                     under_way[task.pk] += 1
                     taken.append((run, task, token))
-            RunEvent.objects.bulk_create(
+            RunEvent.write(
                 RunEvent(run=run, what=RunEvent.What.CLAIMED, text=host_name, at=now) for run, _task, _token in taken
             )
         for run, task, token in taken:
             run.task, run.claim_token, run.host, run.status = task, token, host, Status.PROCESSING
         return [run for run, _task, _token in taken]
+
+
+_TOKEN = models.CharField(max_length=32)
+# Built when they are first needed: a status to move to, and the fields that are written with it.
+_TRANSITIONS: dict[tuple[Status, tuple[str, ...]], PreparedUpdate] = {}
+
+
+def _movable(to: Status, **which: Any) -> RunQuerySet:
+    """Those of certain runs that may be moved to a status."""
+    return Run.objects.filter(status__in=SOURCES[to], **which)
 
 
 def _pause() -> models.QuerySet[SchedulerState]:
@@ -342,7 +362,7 @@ class Run(models.Model):
                 condition=Q(status=Status.QUEUED, ready_at__isnull=False),
                 name="scheduler_run_waiting",
             ),
-            models.Index(fields=["task", "status"], name="scheduler_run_task_status"),
+            models.Index(fields=["task", "status", "-id"], name="scheduler_run_task_status"),
             models.Index(fields=["host"], condition=Q(status=Status.PROCESSING), name="scheduler_run_host"),
             models.Index(fields=["-finished_at", "-id"], name="scheduler_run_finished"),
             models.Index(fields=["task", "-id"], name="scheduler_run_task"),
@@ -375,11 +395,10 @@ class Run(models.Model):
         """Take this run for a host, if nothing is paused and its task has a place for it; False otherwise."""
         return bool(Run.objects.claim([self], host=host, host_name=host_name, now=now))
 
-    def record(self, what: RunEvent.What, text: str = "", *, now: datetime, user: User | None = None) -> RunEvent:
+    def record(self, what: RunEvent.What, text: str = "", *, now: datetime, user: User | None = None) -> None:
         """Write one line of this run's history."""
-        return RunEvent.objects.create(
-            run=self, what=what, text=text, at=now, user=user, user_name=user.get_username() if user else ""
-        )
+        name = user.get_username() if user else ""
+        RunEvent.write([RunEvent(run=self, what=what, text=text, at=now, user=user, user_name=name)])
 
     def cancel(self, *, by: User, now: datetime) -> bool:
         """End this run: one that waits is cancelled here and now, for one that is processed it is asked for.
@@ -569,6 +588,7 @@ class RunEvent(models.Model):
         SCHEDULE_PAUSED = "schedule_paused", _("schedule paused")
         FOLLOW_UP_LEFT_OUT = "follow_up_left_out", _("follow-up left out, its task is disabled")
         REPORTS_DROPPED = "reports_dropped", _("reports dropped")
+        ALARM = "alarm", _("alarm")
 
     run = models.ForeignKey(Run, verbose_name=_("run"), on_delete=models.CASCADE, related_name="events")
     at = models.DateTimeField(_("time"))
@@ -593,6 +613,14 @@ class RunEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_what_display()} {self.text}".strip()
+
+    @classmethod
+    def write(cls, events: Iterable[RunEvent]) -> None:
+        """Insert several at once."""
+        _EVENTS.insert(list(events))
+
+
+_EVENTS: PreparedInsert[RunEvent] = PreparedInsert()
 
 
 class ProcessSample(models.Model):

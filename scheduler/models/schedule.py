@@ -233,8 +233,10 @@ class Schedule(Pausable):
 
     # Verbs
 
-    def plan(self, now: datetime) -> None:
+    def plan(self, now: datetime) -> bool:
         """Bring the queue in line with the schedule as it is now: after creating, editing, enabling or disabling it.
+
+        False when the schedule is gone.
 
         The undecided slot in the queue moves to the first slot after ``now`` that has no row; it is removed when the
         schedule is disabled or over. What was decided already stays. A slot that is due is not passed over in silence:
@@ -245,10 +247,12 @@ class Schedule(Pausable):
             if current is not None:
                 current._move(now)
         self._take_over(current)
+        return current is not None
 
-    def mend(self, now: datetime) -> None:
+    def mend(self, now: datetime) -> bool:
         """Put the first slot after those that are decided into the queue, if none is there though one should be.
 
+        False when the schedule is gone.
         Only a row deleted by hand breaks the chain. Slots that were decided are not run again, whichever rows are left.
         """
         with transaction.atomic():
@@ -256,6 +260,7 @@ class Schedule(Pausable):
             if current is not None and current.enabled and not current.ended and current.next_run_id is None:
                 current._move(now)
         self._take_over(current)
+        return current is not None
 
     def insert_next(self, *, after: datetime, now: datetime) -> None:
         """Put the first slot later than ``after`` that has no row into the queue.
@@ -369,6 +374,8 @@ class Schedule(Pausable):
         Alarm.objects.create(
             task_id=self.task_id, schedule=self, run=head, kind=Alarm.Kind.BAD_RULE, at=now, text=problem
         )
+        if head is not None:
+            head.record(RunEvent.What.ALARM, Alarm.Kind.BAD_RULE, now=now)
 
     def queue(self, slot: datetime, now: datetime) -> Run:
         """Write the row of a slot that is still to be decided; for the verbs, on a locked row."""

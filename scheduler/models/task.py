@@ -155,7 +155,7 @@ class Task(Pausable):
     alarm_addressees = models.TextField(
         _("alarms to"),
         blank=True,
-        help_text=_("E-mail addresses, one a line, of those who are told of late and missed runs."),
+        help_text=_("E-mail addresses, one a line, of those who are told of late, missed and far too long runs."),
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("changed"), auto_now=True)

@@ -1,11 +1,13 @@
-"""Alarms: finding runs that are late, and telling people what was found, once an alarm."""
+"""Alarms: finding runs that are late or run for too long, and telling people what was found, once an alarm."""
 
 from __future__ import annotations
 
 import logging
+import statistics
 import time
 from collections import defaultdict
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.core.mail import EmailMessage, get_connection
@@ -17,6 +19,9 @@ from scheduler.conf import scheduler_settings
 from scheduler.models import Alarm, Run, SchedulerState, Task
 from scheduler.poller.each import each
 
+if TYPE_CHECKING:
+    from uuid import UUID
+
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5.0
@@ -25,6 +30,12 @@ BATCH = 200
 MAIL_SECONDS = 5
 MAIL_PAUSE_SECONDS = 300.0
 LINES_IN_A_MAIL = 50
+# A run is far longer than usual when it takes several times the median of the last completed ones of its task, and a
+# minute more: what takes seconds takes a few more on a busy machine.
+USUAL_OF = 20
+USUAL_OF_AT_LEAST = 5
+LONG_FACTOR = 3
+LONG_AT_LEAST = timedelta(minutes=1)
 
 
 class Alarms:
@@ -33,14 +44,37 @@ class Alarms:
     def __init__(self) -> None:
         self._next_look = 0.0
         self._no_mail_until = 0.0
+        # Of each run in progress what was usual when it was first looked at, so that this is asked once a run
+        self._usual: dict[int, timedelta | None] = {}
 
-    def look(self, now: datetime) -> None:
-        """Raise the alarms that are due, and tell of those that nobody was told of."""
+    def look(self, now: datetime, *, host: UUID | None = None) -> None:
+        """Raise the alarms that are due, and tell of those that nobody was told of.
+
+        ``host`` is the one whose runs in progress are looked at; None when it has none.
+        """
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + LOOK_SECONDS
         raise_late(now)
+        if host is not None:
+            self.raise_long(host, now)
         self.tell(now)
+
+    def raise_long(self, host: UUID, now: datetime) -> None:
+        """Raise an alarm for each run in progress on a host that takes far longer than those before it did."""
+        started = Run.objects.processing_on(host).filter(started_at__lte=now - LONG_AT_LEAST)
+        runs = list(started.exclude(alarms__kind=Alarm.Kind.LONG))
+        known = self._usual
+        self._usual = {run.pk: known[run.pk] if run.pk in known else usual_duration(run.task_id) for run in runs}
+        for run in runs:
+            each(run, lambda run: self._raise_if_long(run, now))
+
+    def _raise_if_long(self, run: Run, now: datetime) -> None:
+        usual, elapsed = self._usual[run.pk], run.elapsed(now)
+        if usual is None or elapsed is None or elapsed < max(usual * LONG_FACTOR, usual + LONG_AT_LEAST):
+            return
+        whole_seconds = timedelta(seconds=round(usual.total_seconds()))
+        Alarm.raise_for(run, Alarm.Kind.LONG, now=now, text=str(whole_seconds))
 
     def tell(self, now: datetime) -> None:
         """Send the signal of each new alarm, and one mail a task.
@@ -81,6 +115,14 @@ class Alarms:
         except OSError as error:  # SMTPException is one
             self._no_mail_until = time.monotonic() + MAIL_PAUSE_SECONDS
             logger.warning("task %s: mail about an alarm cannot be sent: %s", task.pk, error)
+
+
+def usual_duration(task_id: int) -> timedelta | None:
+    """The median of how long a task's last completed runs took; None when they are too few to say."""
+    last = Run.objects.completed_of(task_id).only("started_at", "finished_at")[:USUAL_OF]
+    took = [run.elapsed(run.finished_at) for run in last if run.finished_at is not None]
+    seconds = [each.total_seconds() for each in took if each is not None]
+    return timedelta(seconds=statistics.median(seconds)) if len(seconds) >= USUAL_OF_AT_LEAST else None
 
 
 def raise_late(now: datetime) -> None:

@@ -15,15 +15,17 @@ import scheduler
 from scheduler import outputs
 from scheduler.conf import scheduler_settings
 from scheduler.models import Poller, Run, Schedule, StoreRemoval, decide_together
+from scheduler.poller import session
 from scheduler.poller.agenda import Agenda, look
 from scheduler.poller.alarms import Alarms
 from scheduler.poller.archives import Archiver
-from scheduler.poller.each import each
+from scheduler.poller.each import each, in_turn
 from scheduler.poller.host import Host, this_host
 from scheduler.poller.notifications import Notifications
 from scheduler.poller.notify import notify
 from scheduler.poller.waker import Waker, remove_abandoned_sockets
 from scheduler.poller.watch import Watcher
+from scheduler.sqlite_lock import writer
 from scheduler.supervisor import processes
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ IDLE_SECONDS = 1.0
 BUSY_SECONDS = 0.5  # messages and progress appear by then; ends wake the poller
 REPORT_EVERY = timedelta(seconds=5)
 BATCH = 200
+# What takes a transaction a row is left to the next round after this time: what is ready starts in between.
+STEP_SECONDS = 0.5
 CLAIMS_AT_ONCE = 16  # the first of them waits for the last before it is launched
 KEEP_ENDED_POLLERS = timedelta(days=7)
 
@@ -67,6 +71,7 @@ class PollerDaemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         signal.signal(signal.SIGHUP, self._renew)
+        session.keep_short()
         with Waker(self.row.pk, [self.watcher.ends, self.notifications]) as waker:
             logger.info(
                 "poller %s on %s, pid %s: up, capacity %s", self.row.pk, self.host.name, os.getpid(), self.capacity
@@ -83,9 +88,7 @@ class PollerDaemon:
                     database_is_up = True
                 except (OperationalError, InterfaceError) as error:
                     if database_is_up:
-                        logger.warning(
-                            "the database does not answer (%s); trying again every second", str(error).strip()
-                        )
+                        logger.warning("the database does not answer (%s); trying again every second", _said(error))
                     database_is_up = False
                     _drop_connection()
                     pause = IDLE_SECONDS
@@ -115,7 +118,7 @@ class PollerDaemon:
         self.watcher.tidy()
         if agenda.removals:
             self._remove_deleted()
-        self.alarms.look(now)
+        self.alarms.look(now, host=self.host.id if agenda.processing else None)
         return self.busy + (self.archiver.look(now) if agenda.archives else self.archiver.rest())
 
     # One step each
@@ -144,16 +147,19 @@ class PollerDaemon:
 
     def _mend(self, now: datetime) -> None:
         """Put the next slot of schedules into the queue that have lost it, or whose rule has changed."""
-        for schedule in Schedule.objects.stale().order_by("pk")[:BATCH]:
-            each(schedule, lambda schedule: schedule.plan(now))
-        for schedule in Schedule.objects.broken().order_by("pk")[:BATCH]:
-            each(schedule, lambda schedule: schedule.mend(now))
+        in_turn(Schedule.objects.stale().order_by("pk")[:BATCH], lambda schedule: schedule.plan(now), STEP_SECONDS)
+        in_turn(Schedule.objects.broken().order_by("pk")[:BATCH], lambda schedule: schedule.mend(now), STEP_SECONDS)
 
     def _decide(self, now: datetime) -> int:
         """Decide due slots; how many were."""
         due = list(Run.objects.due(now)[:BATCH])
-        decided, left = decide_together(due, now) if len(due) > 1 else (0, due)
-        return decided + sum(each(run, lambda run: run.decide(now)) for run in left)
+        try:
+            decided, left = decide_together(due, now) if len(due) > 1 else (0, due)
+        except OperationalError as error:
+            if not session.is_locked_row(error):
+                raise
+            decided, left = 0, due
+        return decided + in_turn(left, lambda run: run.decide(now), STEP_SECONDS)
 
     def _claim(self, now: datetime, places: int) -> int:
         """Claim at most so many ready runs and launch them; how many."""
@@ -172,11 +178,12 @@ class PollerDaemon:
         host, host_name = self.host.id, self.host.name
         try:
             return Run.objects.claim(runs, host=host, host_name=host_name, now=now)
-        except (OperationalError, InterfaceError):
-            raise
+        except (OperationalError, InterfaceError) as error:
+            if not session.is_locked_row(error):
+                raise
         except Exception:
             logger.exception("%d runs could not be claimed together; one by one they are", len(runs))
-            return [run for run in runs if each(run, lambda run: run.claim(host=host, host_name=host_name, now=now))]
+        return [run for run in runs if each(run, lambda run: run.claim(host=host, host_name=host_name, now=now))]
 
     def _remove_deleted(self) -> None:
         for removal in StoreRemoval.objects.filter(host=self.host.id)[:BATCH]:
@@ -237,6 +244,13 @@ class PollerDaemon:
 def _remove(removal: StoreRemoval) -> None:
     outputs.remove(removal.uuid)
     removal.delete()
+
+
+def _said(error: Exception) -> str:
+    """What the database said, and on SQLite who keeps everybody waiting."""
+    holder = writer(str(connection.settings_dict["NAME"])) if connection.vendor == "sqlite" else None
+    text = " ".join(str(error).split())
+    return f"{text}: {holder}" if holder is not None else text
 
 
 def _drop_connection() -> None:

@@ -12,15 +12,17 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
+from django.db.models import Exists, OuterRef, UUIDField
 
 from scheduler import outputs
 from scheduler.executors import Executor, LaunchError
 from scheduler.models import OutputFile, ProcessSample, Run, RunEvent
-from scheduler.models.follow_up import after_end, lock_for_end
+from scheduler.models.follow_up import FollowUp, after_end, lock_for_end
 from scheduler.poller.each import each
 from scheduler.poller.ends import Ends
 from scheduler.poller.reports import ALL_BYTES, read_reports
 from scheduler.poller.sampling import Sampler
+from scheduler.prepared import Blank, PreparedRows
 from scheduler.states import Reason, Status
 from scheduler.supervisor import folder as protocol
 from scheduler.supervisor import processes
@@ -29,6 +31,8 @@ from scheduler.supervisor.supervise import end_strays
 
 if TYPE_CHECKING:
     import uuid
+
+    from django.db.models import QuerySet
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +68,7 @@ class Watcher:
         """Look at every run of this host that is being processed; how many are so still."""
         self._ended = 0
         failures = self.executor.take_failures()
-        runs = list(Run.objects.processing_on(self.host).select_related("task"))
+        runs = _ON_HOST.all(Run, host=self.host)
         for run in runs:
             each(run, lambda run: self._look(run, now, failures.get(run.uuid)))
         self._seen = {run.pk: self._seen[run.pk] for run in runs if run.pk in self._seen}
@@ -172,7 +176,7 @@ class Watcher:
                 .update(**_start(started, task, now))
             )
             if noted:
-                RunEvent.objects.bulk_create(
+                RunEvent.write(
                     RunEvent(run=run, what=what, text=text, at=now) for what, text in _start_events(run, started)
                 )
 
@@ -209,7 +213,7 @@ class Watcher:
             )
             if stored and reports.messages:
                 kept = run.events.filter(what=RunEvent.What.MESSAGE).count()
-                RunEvent.objects.bulk_create(
+                RunEvent.write(
                     RunEvent(run=run, what=RunEvent.What.MESSAGE, text=text, at=now)
                     for text in reports.messages[: max(MESSAGES_KEPT - kept, 0)]
                 )
@@ -304,12 +308,23 @@ class Watcher:
                 **values,
             )
             if moved:
-                OutputFile.objects.bulk_create(rows, ignore_conflicts=True)
+                if rows:
+                    OutputFile.objects.bulk_create(rows, ignore_conflicts=True)
                 events.append((RunEvent.What.FINISHED, reason))
-                RunEvent.objects.bulk_create(RunEvent(run=run, what=what, text=text, at=now) for what, text in events)
-                after_end(run.pk, now)
+                RunEvent.write(RunEvent(run=run, what=what, text=text, at=now) for what, text in events)
+                if status is Status.FAILED or vars(run).get("has_follow_ups", True):
+                    after_end(run.pk, now)
         self._ingested.append(run.uuid)
         self._ended += 1
+
+
+def _on_host() -> QuerySet[Run]:
+    follow_ups = FollowUp.objects.filter(task=OuterRef("task"))
+    host: Any = Blank("host", UUIDField())
+    return Run.objects.processing_on(host).select_related("task").annotate(has_follow_ups=Exists(follow_ups))
+
+
+_ON_HOST = PreparedRows(_on_host)
 
 
 def _start(started: dict[str, Any], task: dict[str, Any], now: datetime) -> dict[str, Any]:

@@ -161,21 +161,23 @@ class RunFolder:
         return None if kind == fcntl.F_UNLCK else int(pid)
 
     def stage(self) -> Stage:
-        """Where the run stands. The lock is read before the files: what a free lock's owner wrote is final."""
+        """Where the run stands.
+
+        The order counts, since a supervisor may start or end meanwhile. It takes the lock and then writes started.json:
+        that is looked for first, so that a free lock means that its writer is dead. It writes exit.json and done.json
+        and then lets go of the lock: they are looked for last, so that what a free lock's owner wrote is final.
+        """
+        started = self.has(STARTED)
         held = self.lock_holder() is not None
         if self.has(DONE):
             return Stage.DONE
         if self.has(EXIT):
             return Stage.COLLECTING if held else Stage.ENDED
-        if self.has(STARTED):
-            if not held:
-                return Stage.DEAD
-            return Stage.RUNNING if self.has(TASK) else Stage.STARTING
         if held:
-            return Stage.STARTING
+            return Stage.RUNNING if self.has(TASK) else Stage.STARTING
         if os.path.lexists(self.tombstone):
-            return Stage.RETIRED
-        return Stage.NOT_STARTED
+            return Stage.RETIRED  # also while the rest of the folder is being removed
+        return Stage.DEAD if started else Stage.NOT_STARTED
 
     def declare_lost(self, at: float, detail: str) -> bool:
         """Write the exit of a run whose end nobody saw; False when a supervisor has taken it up meanwhile.

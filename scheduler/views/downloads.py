@@ -15,9 +15,10 @@ from django.views.decorators.http import require_safe
 from scheduler import access, audit, outputs
 from scheduler.models import AuditEntry, OutputFile, Run, Task
 from scheduler.prepared import Blank, Prepared
+from scheduler.previews import preview
 from scheduler.sendfile import FileGone, send
 
-from .gate import no_such_run, private, refused, staff_page, to_login
+from .gate import no_such_run, private, refused, staff_page, to_login, unauthorized
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,16 +49,35 @@ def file(request: HttpRequest, pk: UUID) -> HttpResponseBase:
     """A run's file, for any signed-in user who may view the task's output, staff or not."""
     if not request.user.is_authenticated:
         return to_login(request)
+    return _send_file(request, _allowed_file(request, pk))
+
+
+@require_safe
+def picture(request: HttpRequest, pk: UUID) -> HttpResponseBase:
+    """The same file, to be shown inside a page; 404 unless its own first bytes say that it is a picture."""
+    if not request.user.is_authenticated:
+        return unauthorized()
+    row = _allowed_file(request, pk)
+    shown = preview(outputs.file_path(row), row.name)
+    if shown is None or shown.picture is None:
+        raise Http404(gettext("This file is no picture that can be shown."))
+    return _send_file(request, row, shown_as=shown.picture.content_type)
+
+
+def _allowed_file(request: HttpRequest, pk: UUID) -> OutputFile:
     found = _FILE.first(OutputFile, file=pk, user=request.user.pk)
     if found is None or not access.may(request.user, "view_output", granted=found[-1]):
         raise Http404(gettext("There is no such file that you may see."))
     name, run_id, uuid, task_id, task_name, _granted = found
-    run = _run(run_id, uuid, task_id, task_name)
     row = OutputFile.from_db(None, ["id", "run_id", "name"], [pk, run_id, name])  # in the order of the fields
-    row.run = run
-    response = _send(request, outputs.file_path(row), name)
+    row.run = _run(run_id, uuid, task_id, task_name)
+    return row
+
+
+def _send_file(request: HttpRequest, row: OutputFile, *, shown_as: str = "") -> HttpResponseBase:
+    response = _send(request, outputs.file_path(row), row.name, shown_as=shown_as)
     if response.status_code < 300:  # not a refused Range, nor "not modified", nor a file that is gone
-        audit.record_download(request, AuditEntry.Action.DOWNLOAD, run, row)
+        audit.record_download(request, AuditEntry.Action.DOWNLOAD, row.run, row)
     return response
 
 
@@ -85,8 +105,8 @@ def _run(pk: int, uuid: UUID, task_id: int, task_name: str) -> Run:
     return run
 
 
-def _send(request: HttpRequest, path: Path, name: str) -> HttpResponseBase:
+def _send(request: HttpRequest, path: Path, name: str, *, shown_as: str = "") -> HttpResponseBase:
     try:
-        return send(request, path, name=name)
+        return send(request, path, name=name, shown_as=shown_as)
     except FileGone:
         return private(render(request, "scheduler/file_gone.html", {"name": name}, status=404))

@@ -1,23 +1,23 @@
-"""A run's page, and its log."""
+"""A run's page."""
 
 from __future__ import annotations
 
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from django.core.paginator import Paginator
 from django.db.models import Sum
-from django.http import HttpResponseBadRequest, JsonResponse
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext
 from django.views.decorators.http import require_safe
 
-from scheduler import logs, outputs
+from scheduler import logs
 from scheduler.models import Archive, Poller, ProcessSample, Run, RunEvent
 from scheduler.states import Status
 
+from . import log
 from .chain import chain
-from .gate import person, require, staff_data, staff_page, visible_run
+from .gate import person, require, staff_page, visible_run
 from .page import fragment_url, render_fragment, render_page
 from .rows import Row, rows
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MESSAGES_AT_MOST = 200
 EVENTS_AT_MOST = 200
-FILES_AT_MOST = 1000
+FILES_A_PAGE = 200
 DEEPEST = 6  # how far processes are indented
 
 
@@ -36,6 +36,9 @@ DEEPEST = 6  # how far processes are indented
 @require_safe
 def detail(request: HttpRequest, pk: int) -> HttpResponseBase:
     run = visible_run(request, pk)
+    if request.GET.get("fragment") == "log":
+        require(request, "view_output", run.task)
+        return render_fragment(request, "scheduler/_run_log.html", {"log": log.section(request, run)})
     context = _state(request, run, timezone.now())
     if "fragment" in request.GET:
         return render_fragment(request, "scheduler/_run.html", context)
@@ -43,8 +46,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponseBase:
     context |= {
         "title": gettext("Run #%(id)s of %(task)s") % {"id": run.pk, "task": logs.printable(run.task.name)},
         "fragment_url": fragment_url(request),
-        "log_url": reverse("scheduler:run-log", args=[run.pk]),
-        "log": logs.read_tail(outputs.log_path(run)) if row.may_view_output else None,
+        "log": log.section(request, run) if row.may_view_output else None,
     }
     return render_page(request, "scheduler/run_detail.html", context)
 
@@ -65,22 +67,26 @@ def _state(request: HttpRequest, run: Run, now: datetime) -> dict[str, Any]:
         "events": events[:EVENTS_AT_MOST][::-1],
         "events_limit": EVENTS_AT_MOST if len(events) > EVENTS_AT_MOST else None,
         **chain(person(request), run),
-        **_files(row),
+        **_files(request, row),
         **_processes(run),
     }
 
 
-def _files(row: Row) -> dict[str, Any]:
+def _files(request: HttpRequest, row: Row) -> dict[str, Any]:
+    """The files of one page of them (``?files=``), with the number and the size of all."""
     if not row.file_count:
         return {"files": []}
-    if row.files:
-        return {"files": row.files, "files_size": sum(file.size for file in row.files), "archive": _archive(row)}
-    size = row.run.files.of_program().aggregate(size=Sum("size"))["size"]
-    limit = FILES_AT_MOST if row.file_count > FILES_AT_MOST else None
+    if row.files:  # few: they are known already
+        size = sum(file.size for file in row.files)
+        return {"files": row.files, "files_size": size, "archive": _archive(row)}
+    files = row.run.files.of_program()
+    pages = Paginator(files, FILES_A_PAGE)
+    vars(pages)["count"] = row.file_count  # is counted already
+    page = pages.get_page(request.GET.get("files"))
     return {
-        "files": list(row.run.files.of_program()[:FILES_AT_MOST]),
-        "files_size": size,
-        "files_limit": limit,
+        "files": list(page.object_list),
+        "files_size": files.aggregate(size=Sum("size"))["size"],
+        "files_page": page if pages.num_pages > 1 else None,
         "archive": _archive(row),
     }
 
@@ -103,19 +109,3 @@ def _processes(run: Run) -> dict[str, Any]:
         depths[process.get("pid")] = depth
         processes.append({**process, "depth": min(depth, DEEPEST)})
     return {"sample": sample, "processes": processes}
-
-
-@staff_data
-@require_safe
-def log(request: HttpRequest, pk: int) -> HttpResponseBase:
-    """JSON: the log from ``?offset=`` on, where the next part starts, and whether this was the last."""
-    run = visible_run(request, pk)
-    require(request, "view_output", run.task)
-    given = request.GET.get("offset", "0")
-    if not (given.isascii() and given.isdigit() and len(given) < 19):
-        return HttpResponseBadRequest(gettext("“offset” must be a whole number of bytes."), content_type="text/plain")
-    part = logs.read_part(outputs.log_path(run), int(given), ended=run.is_finished)
-    if part is None:
-        return JsonResponse({"text": "", "offset": 0, "size": 0, "finished": run.is_finished})
-    finished = run.is_finished and part.offset >= part.size
-    return JsonResponse({"text": part.text, "offset": part.offset, "size": part.size, "finished": finished})

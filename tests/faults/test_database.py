@@ -216,6 +216,24 @@ def test_the_runs_table_is_locked_while_runs_go_on(world: World) -> None:
     assert_told_once(world, runs)
 
 
+def test_a_row_that_somebody_holds_keeps_no_other_run_waiting(world: World) -> None:
+    """As a session of psql does that somebody has left open in the middle of a transaction."""
+    on_postgresql()
+    import psycopg
+
+    start_poller(world)
+    runs = start_runs(world)
+    with psycopg.connect(os.environ["DATABASE_URL"]) as forgotten:
+        forgotten.execute("UPDATE scheduler_run SET message = '' WHERE id = %s", [runs[0].pk])
+        (world.folder / "go").touch()
+        for run in runs[1:]:
+            world.finish(run)
+        world.finish(world.start(world.task(WORK, name="later")))
+        assert not fresh(runs[0]).is_finished
+        forgotten.rollback()
+    assert_told_once(world, runs)
+
+
 # Both
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from scheduler import outputs
@@ -19,6 +21,7 @@ from scheduler.models import Run, RunEvent
 from scheduler.models.outputfile import OutputFile
 from scheduler.poller import watch
 from scheduler.poller.watch import Watcher
+from scheduler.sqlite_lock import writer
 from scheduler.states import Status
 from scheduler.supervisor import folder as protocol
 from scheduler.supervisor import processes
@@ -85,13 +88,30 @@ def test_a_poller_that_is_killed_at_any_point_is_continued_by_the_next(
     world.until(lambda: run.uuid not in outputs.run_uuids_with_folders(), "it is retired", poller=world.poller())
 
 
-@pytest.mark.xfail(reason="about one time in ten a later run is not over within a minute: not found yet", strict=False)
+def stop_outside_a_transaction(poller: subprocess.Popen[bytes]) -> None:
+    """On SQLite a process that is stopped inside one keeps everybody else from writing: a case of its own, below."""
+
+    def stops() -> bool:
+        os.kill(poller.pid, signal.SIGSTOP)
+        wait_until(lambda: is_stopped(poller.pid), "it is stopped")
+        if connection.vendor != "sqlite" or writer(str(connection.settings_dict["NAME"])) is None:
+            return True
+        os.kill(poller.pid, signal.SIGCONT)
+        return False
+
+    wait_until(stops, "it is stopped between two transactions")
+
+
+def is_stopped(pid: int) -> bool:
+    return "State:\tT" in Path(f"/proc/{pid}/status").read_text()
+
+
 def test_a_poller_that_was_stopped_for_a_while_finds_its_runs_in_other_hands_and_does_no_harm(world: World) -> None:
     runs = [world.start(world.task(WORK, name=f"work{number}")) for number in range(3)]
     stopped = world.poller_process()
     for run in runs:
         running(world, run)
-    os.kill(stopped.pid, signal.SIGSTOP)
+    stop_outside_a_transaction(stopped)
     (world.folder / "go").touch()
     try:
         world.poller_process()
@@ -105,6 +125,36 @@ def test_a_poller_that_was_stopped_for_a_while_finds_its_runs_in_other_hands_and
         assert (done.exit_code, starts(world, run)) == (7, 1)
         assert done.events.filter(what=RunEvent.What.FINISHED).count() == 1
     assert stopped.poll() is None
+
+
+@pytest.mark.parametrize("table", ["scheduler_runevent", "scheduler_outputfile"], ids=["claim", "end"])
+def test_a_poller_that_is_stopped_inside_a_transaction_keeps_no_run_for_itself(world: World, table: str) -> None:
+    """PostgreSQL ends its transaction. SQLite cannot: it is said who has to go on, and nothing is lost when it does."""
+    (world.folder / "go").touch()
+    (world.folder / "stop").touch()
+    run = world.start(world.task(WORK))
+    stopped = start_poller(world, SCHEDULER_TESTS_STOP_BEFORE_INSERT=table)
+    wait_until(lambda: is_stopped(stopped.process.pid), "the poller has stopped itself")
+    try:
+        other = start_poller(world, SCHEDULER_TESTS_SQLITE_PATIENCE="0.3")
+        if connection.vendor == "sqlite":
+            said = f"process {stopped.process.pid} (python3) holds its write lock and is stopped"
+            wait_until(lambda: other.said(said), "the other poller says who it waits for")
+        else:
+            world.finish(run)
+            world.finish(world.start(world.task(WORK, name="later")))
+    finally:
+        os.kill(stopped.process.pid, signal.SIGCONT)
+    done = world.finish(run)
+    assert (done.exit_code, starts(world, run)) == (7, 1)
+    assert [file.name for file in done.files.all()] == ["result"]
+    assert done.events.filter(what=RunEvent.What.CLAIMED).count() == 1
+    assert done.events.filter(what=RunEvent.What.FINISHED).count() == 1
+    other.process.kill()
+    other.process.wait()
+    last = world.finish(world.start(world.task(WORK, name="last")))  # by the one that was stopped
+    assert last.exit_code == 7
+    assert stopped.process.poll() is None
 
 
 def test_a_supervisor_that_is_stopped_for_a_while_is_not_taken_for_dead(world: World) -> None:

@@ -126,5 +126,6 @@ def test_a_log_with_escapes_markup_and_forged_lines_is_shown_as_text(world: Worl
     assert "&lt;script&gt;alert(2)" in answers[0].text
     log = client.get(reverse("scheduler:run-log", args=[run.pk]), {"offset": "0"})
     assert log.headers["Content-Type"] == "application/json"
-    assert not {"\x1b", "\x00", "\u202e"} & set(log.json()["text"])
+    assert not {"\x1b", "\x00", "\u202e"} & set(log.json()["lines"])
+    assert "<script>" not in log.json()["lines"]
     assert run.cancel(by=world.owner, now=timezone.now()) is False

@@ -11,6 +11,7 @@
   let asking = false;
   let etag = "";
   let pause = BUSY;
+  let gone = false;
 
   /* Change `from` into `to` in place, so that focus, selection and scroll position stay where they are. */
   const morph = (from, to) => {
@@ -76,7 +77,7 @@
   };
 
   const refresh = async () => {
-    if (asking) return;
+    if (asking || gone) return;
     asking = true;
     clearTimeout(timer);
     try {
@@ -88,6 +89,14 @@
         redirect: "error",
         signal: AbortSignal.timeout(PATIENCE),
       });
+      if (answer.status === 404 && lost.dataset.gone) {
+        // What is on the page may be all that is left of it.
+        lost.textContent = lost.dataset.gone;
+        lost.setAttribute("role", "alert");
+        lost.hidden = false;
+        gone = true;
+        return;
+      }
       if ([401, 403, 404].includes(answer.status)) {
         // Logged out, no permission any more, or deleted: the whole page says it in the server's words.
         location.reload();
@@ -111,6 +120,7 @@
 
   const schedule = () => {
     clearTimeout(timer);
+    if (gone) return;
     // A run that is over stays as it is.
     if (live.firstElementChild.dataset.finished && lost.hidden && etag) return;
     if (!document.hidden) timer = setTimeout(refresh, pause);

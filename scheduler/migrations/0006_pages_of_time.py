@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('scheduler', '0004_time'),
+        ('scheduler', '0005_long_runs'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

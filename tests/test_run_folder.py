@@ -1,0 +1,90 @@
+"""What a run folder says about its run, also while a supervisor starts or ends."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from scheduler.supervisor.folder import DONE, EXIT, STARTED, TASK, RunFolder, Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+class MovingFolder(RunFolder):
+    """A folder in which something happens in the moment that somebody looks at the lock."""
+
+    happens: Callable[[], object] | None = None
+    holder: int | None = None
+
+    def lock_holder(self) -> int | None:
+        seen = self.holder
+        if self.happens is not None:
+            self.happens()
+        return seen
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> MovingFolder:
+    made = MovingFolder(str(tmp_path / "run"))
+    made.make()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("names", "held", "stage"),
+    [
+        ((), False, Stage.NOT_STARTED),
+        ((), True, Stage.STARTING),
+        ((STARTED,), True, Stage.STARTING),
+        ((STARTED, TASK), True, Stage.RUNNING),
+        ((STARTED, TASK, EXIT), True, Stage.COLLECTING),
+        ((STARTED, TASK, EXIT), False, Stage.ENDED),
+        ((STARTED, TASK, EXIT, DONE), True, Stage.DONE),
+        ((STARTED, TASK, EXIT, DONE), False, Stage.DONE),
+        ((STARTED, TASK), False, Stage.DEAD),
+    ],
+)
+def test_the_files_and_the_lock_say_where_a_run_stands(
+    folder: MovingFolder, names: tuple[str, ...], held: bool, stage: Stage
+) -> None:
+    for name in names:
+        folder.write(name, {})
+    folder.holder = os.getpid() if held else None
+    assert folder.stage() is stage
+
+
+def test_a_run_that_starts_while_somebody_looks_is_not_dead(folder: MovingFolder) -> None:
+    def start() -> None:
+        folder.happens, folder.holder = None, os.getpid()
+        folder.mark_started({})
+        folder.write(TASK, {})
+
+    folder.happens = start
+    assert folder.stage() is Stage.NOT_STARTED
+    assert folder.stage() is Stage.RUNNING
+
+
+def test_a_run_that_ends_while_somebody_looks_is_not_dead(folder: MovingFolder) -> None:
+    def end() -> None:
+        folder.write(EXIT, {})
+        folder.write(DONE, {})
+        folder.holder = None
+
+    folder.mark_started({})
+    folder.holder, folder.happens = os.getpid(), end
+    assert folder.stage() is Stage.DONE
+
+
+def test_a_run_that_is_retired_while_somebody_looks_is_not_dead(folder: MovingFolder, tmp_path: Path) -> None:
+    def retire() -> None:
+        (tmp_path / "run.json").write_text("{}")
+        os.unlink(folder.file(DONE))
+
+    folder.mark_started({})
+    folder.write(DONE, {})
+    folder.happens = retire
+    assert folder.stage() is Stage.RETIRED
