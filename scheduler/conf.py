@@ -57,6 +57,8 @@ class SchedulerSettings:
     """The files of one run are collected up to this many bytes in all."""
     output_files: int = 10_000
     """At most this many files of one run are collected."""
+    free_bytes: int = 100 * 1024**2
+    """With less room than this on the disk of ROOT, or of the store, no run is started."""
     client_address_header: str = ""
     """The header in which the proxy writes the client's address, such as X-Real-IP; empty: the connection's own."""
     public_url: str = ""
@@ -113,7 +115,8 @@ def _read() -> SchedulerSettings:
                     f"settings.SCHEDULER[{key.upper()!r}] must be a list of names, not a string."
                 )
             values[key] = tuple(values[key])
-    for key in ("capacity", "log_bytes", "output_bytes", "output_files", "archive_bytes", "warm_starts", "warm_bytes"):
+    counted = ("capacity", "log_bytes", "output_bytes", "output_files", "archive_bytes", "free_bytes")
+    for key in (*counted, "warm_starts", "warm_bytes"):
         if key in values and (not isinstance(values[key], int) or values[key] < 1):
             raise ImproperlyConfigured(f"settings.SCHEDULER[{key.upper()!r}] must be a whole number of 1 or more.")
     if not isinstance(values.get("warm", True), bool):

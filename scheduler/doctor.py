@@ -245,6 +245,9 @@ def _poller(now: datetime) -> str:
     up = list(Poller.objects.alive(now).filter(host=host))
     if not up:
         raise Problem("none is up on this machine; run systemctl start scheduler-poller, and journalctl -u it")
+    full = [poller for poller in up if poller.is_out_of_room]
+    if full:
+        raise Problem(f"{full[0]} starts no run, since its disk is nearly full; purge old runs, or make room")
     old = {poller.version for poller in up} - {scheduler.__version__}
     if old:
         raise Problem(f"version {min(old)} runs, {scheduler.__version__} is installed; restart it")

@@ -73,6 +73,19 @@ def make_root() -> None:
     _make_shared_folder(given.store)
 
 
+def free_bytes() -> int:
+    """How much room is left where runs write: on the disk of ROOT or that of the store, whichever has less."""
+    given = scheduler_settings()
+    found = [os.statvfs(folder) for folder in (given.root, given.store)]
+    # A disk may have room and no inode left; file systems that make them as they go count none.
+    return min(0 if disk.f_files and not disk.f_favail else disk.f_bavail * disk.f_frsize for disk in found)
+
+
+def is_out_of_room() -> bool:
+    """Whether there is so little room that no run is to be started."""
+    return free_bytes() < scheduler_settings().free_bytes
+
+
 def make_run_folders(run_uuid: uuid.UUID, owner: tuple[int, int] | None) -> protocol.RunFolder:
     """Make the run's folder and its folder in the store; ``owner`` is the (uid, gid) of the task's own user, if any."""
     _make_shared_folder(store_folder(run_uuid))

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from django.db import connections, models, router, transaction
-from django.db.models import Value
+from django.db.models import Q, Value
 from django.db.models.sql import UpdateQuery
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -41,6 +41,24 @@ class Blank(Value):
             if not (low is None or low <= value) or not (high is None or value <= high):
                 raise OverflowError(value)
         return field.get_db_prep_save(value, connection)
+
+
+# A query for a list of keys is prepared for lists of these lengths.
+LENGTHS = (1, 4, 16)
+
+
+def one_of(name: str, count: int, field: Any) -> Q:
+    """That this field is one of a list of keys, which ``batched`` fills in."""
+    # Not __in: that of a foreign key takes no expressions.
+    return Q(*((name, Blank(f"key{number}", field)) for number in range(count)), _connector=Q.OR)
+
+
+def batched(keys: Sequence[int]) -> Iterator[dict[str, int]]:
+    """The keys in dictionaries of one of the LENGTHS; what is missing in the last is its last key, once more."""
+    for start in range(0, len(keys), LENGTHS[-1]):
+        some = keys[start : start + LENGTHS[-1]]
+        length = next(length for length in LENGTHS if length >= len(some))
+        yield {f"key{number}": some[min(number, len(some) - 1)] for number in range(length)}
 
 
 @dataclass(frozen=True)
@@ -94,14 +112,18 @@ class Prepared:
         self._build = build
         self._queries: dict[str, _Query] = {}
 
-    def first(self, model: type[models.Model], **values: Any) -> tuple[Any, ...] | None:
-        """The first row with the blanks filled in, or None. Raises KeyError when a blank has no value."""
+    def all(self, model: type[models.Model], **values: Any) -> list[tuple[Any, ...]]:
+        """The rows with the blanks filled in. Raises KeyError when a blank has no value."""
         connection = connections[router.db_for_read(model)]
         query = self._queries.get(connection.alias)
         if query is None:
-            query = self._queries[connection.alias] = _Query.of(self._build()[:1], connection)
-        rows = query.ask(values, connection)
-        return tuple(rows[0]) if rows else None
+            query = self._queries[connection.alias] = _Query.of(self._build(), connection)
+        return [tuple(row) for row in query.ask(values, connection)]
+
+    def first(self, model: type[models.Model], **values: Any) -> tuple[Any, ...] | None:
+        """The first row, or None; the query should ask for no more than one."""
+        rows = self.all(model, **values)
+        return rows[0] if rows else None
 
 
 class PreparedRows(Generic[Row]):

@@ -23,6 +23,7 @@ from scheduler import access
 from scheduler.models import (
     AuditEntry,
     Calendar,
+    ConcurrencyGroup,
     OutputFile,
     Poller,
     Recurrence,
@@ -90,6 +91,10 @@ def a_run_in_progress(task: Task) -> Run:
 
 def a_calendar() -> Calendar:
     return Calendar.objects.get_or_create(name="Holidays", lines="12-25", time_zone="UTC")[0]
+
+
+def a_group() -> ConcurrencyGroup:
+    return ConcurrencyGroup.objects.get_or_create(name="Database", max_runs=2)[0]
 
 
 @dataclass
@@ -195,6 +200,7 @@ def task_data(**values: Any) -> dict[str, Any]:
         "grace_seconds": "10",
         "overlap": "skip",
         "max_runs": "1",
+        "priority": "2",
         "retries": "0",
         "retry_delay_seconds": "60",
         "retry_factor": "1",
@@ -282,6 +288,11 @@ PAGES: dict[str, tuple[Any, dict[str, int]]] = {
     "add a calendar": (lambda w: url(Calendar, "add"), expected({"admin"})),
     "a calendar": (lambda w: url(Calendar, "change", a_calendar().pk), expected(SEES_TASKS | {"adder"})),
     "delete a calendar": (lambda w: url(Calendar, "delete", a_calendar().pk), expected({"admin"})),
+    "groups": (lambda w: url(ConcurrencyGroup, "changelist"), expected(SEES_TASKS | {"adder"})),
+    "add a group": (lambda w: url(ConcurrencyGroup, "add"), expected({"admin"})),
+    "a group": (lambda w: url(ConcurrencyGroup, "change", a_group().pk), expected(SEES_TASKS | {"adder"})),
+    "a group's history": (lambda w: url(ConcurrencyGroup, "history", a_group().pk), expected(SEES_TASKS | {"adder"})),
+    "delete a group": (lambda w: url(ConcurrencyGroup, "delete", a_group().pk), expected({"admin"})),
     "pollers": (lambda w: url(Poller, "changelist"), expected({"overseer", "admin"})),
     "a poller": (lambda w: url(Poller, "change", w.poller.pk), expected({"overseer", "admin"})),
     "add a poller": (lambda w: url(Poller, "add"), expected(set())),
@@ -311,7 +322,7 @@ def test_every_page_answers_each_role_as_it_may(world: World, page: str) -> None
 
 
 def test_the_pages_above_are_all_that_the_scheduler_has_in_the_admin(world: World) -> None:
-    models = {Task, Calendar, Recurrence, Schedule, Run, Poller, AuditEntry}
+    models = {Task, Calendar, ConcurrencyGroup, Recurrence, Schedule, Run, Poller, AuditEntry}
     registered = {model for model in django_admin.site._registry if model._meta.app_label == "scheduler"}
     assert registered == models
     names = {
@@ -357,6 +368,13 @@ def test_a_group_gives_what_it_may_do(world: World) -> None:
     answer = world.client("stranger").get(url(Task, "changelist"))
     assert "Backup" in text_of(answer)
     assert SECRET not in text_of(answer)
+
+
+def test_a_pollers_room_is_shown_and_that_it_is_too_little(world: World) -> None:
+    client = world.client("overseer")
+    assert "too little" not in text_of(client.get(url(Poller, "changelist")))
+    Poller.objects.update(free_bytes=5 * 1024**2, is_out_of_room=True)
+    assert "5.0\xa0MB: too little, it starts no run" in text_of(client.get(url(Poller, "changelist")))
 
 
 def test_whoever_sees_no_task_is_not_offered_the_scheduler_on_the_start_page(world: World) -> None:

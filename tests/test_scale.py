@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from scheduler.executors.local import LocalExecutor
 from scheduler.models import Calendar, Recurrence, Run, RunEvent, Schedule, SchedulerState, Task, decide_together
-from scheduler.models.run import WINDOW
+from scheduler.models.turns import WINDOW
 from scheduler.poller import PollerDaemon
 from scheduler.states import Reason, Status
 

@@ -73,6 +73,16 @@ def test_nothing_to_see_is_told(client: Client, stranger: User) -> None:
     assert "Schedule task" not in page
 
 
+def test_the_page_says_that_a_full_disk_keeps_runs_waiting(client: Client, owner: User, poller: Poller) -> None:
+    client.force_login(owner)
+    assert "nearly full" not in client.get(URL).text
+    Poller.objects.update(is_out_of_room=True, free_bytes=12 * 1024**2)
+    page = client.get(URL).text
+    assert "The disk of here is nearly full (12.0\xa0MB are free): no run is started there." in page
+    Poller.objects.update(ended_at=timezone.now())
+    assert "nearly full" not in client.get(URL).text
+
+
 def test_without_a_poller_the_page_says_that_nothing_starts(client: Client, owner: User, poller: Poller) -> None:
     client.force_login(owner)
     assert "1 poller up" in client.get(URL).text

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from .audit import AuditEntryAdmin
 from .calendars import CalendarAdmin
+from .groups import ConcurrencyGroupAdmin
 from .pollers import PollerAdmin
 from .recurrences import RecurrenceAdmin
 from .runs import RunAdmin
@@ -16,6 +17,7 @@ from .tasks import TaskAdmin
 __all__ = [
     "AuditEntryAdmin",
     "CalendarAdmin",
+    "ConcurrencyGroupAdmin",
     "PollerAdmin",
     "RecurrenceAdmin",
     "RunAdmin",

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.contrib import admin
+from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from scheduler import access
@@ -20,12 +22,19 @@ if TYPE_CHECKING:
 
 @admin.register(Poller)
 class PollerAdmin(SchedulerAdmin):
-    list_display = ("host_name", "pid", "alive", "version", "capacity", "started_at", "seen_at", "ended_at")
+    list_display = ("host_name", "pid", "alive", "version", "capacity", "room", "started_at", "seen_at", "ended_at")
     actions = None
 
     @admin.display(description=_("alive"), boolean=True)
     def alive(self, poller: Poller) -> bool:
         return poller.ended_at is None and poller.seen_at >= timezone.now() - SILENT_AFTER
+
+    @admin.display(description=_("room on its disk"))
+    def room(self, poller: Poller) -> str:
+        if poller.free_bytes is None:
+            return ""
+        size = filesizeformat(poller.free_bytes)
+        return gettext("%(size)s: too little, it starts no run") % {"size": size} if poller.is_out_of_room else size
 
     def has_view_permission(self, request: HttpRequest, obj: Poller | None = None) -> bool:
         return access.can_everywhere(request.user, "view_poller")

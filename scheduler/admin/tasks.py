@@ -78,6 +78,8 @@ class TaskForm(ModelForm):
             "grace_seconds",
             "overlap",
             "max_runs",
+            "group",
+            "priority",
             "retries",
             "retry_delay_seconds",
             "retry_factor",
@@ -136,7 +138,7 @@ class TaskAdmin(SchedulerAdmin):
     form = TaskForm
     inlines = (ScheduleInline, FollowUpInline)
     list_display = ("name", "program", "owner", "enabled", "next_run", "last_run")
-    list_filter = ("enabled", "environment", ("owner", admin.RelatedOnlyFieldListFilter))
+    list_filter = ("enabled", "environment", "group", "priority", ("owner", admin.RelatedOnlyFieldListFilter))
     list_select_related = ("owner",)
     search_fields = ("name", "description", "program_root", "program_path")
     ordering = ("name",)
@@ -220,7 +222,7 @@ class TaskAdmin(SchedulerAdmin):
                     "description": warning if changeable else None,
                 },
             ),
-            (_("Limits"), {"fields": ("timeout_seconds", "grace_seconds", "overlap", "max_runs")}),
+            (_("Limits"), {"fields": ("timeout_seconds", "grace_seconds", "overlap", "max_runs", "group", "priority")}),
             (
                 _("After a failure"),
                 {"fields": ("retries", "retry_delay_seconds", "retry_factor", "after_failure")},

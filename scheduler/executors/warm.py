@@ -24,8 +24,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from scheduler.executors.main_program import hides_a_module, run_as_main
-from scheduler.supervisor import launch
+from scheduler.executors.main_program import hides_a_module, rehearse, run_as_main
+from scheduler.supervisor import launch, processes
 from scheduler.supervisor.folder import RunFolder
 from scheduler.supervisor.program import Program, fork_program
 from scheduler.supervisor.supervise import become_subreaper, identity
@@ -231,21 +231,26 @@ class _Forks:
         os.close(self.status)
         os.close(self._taken)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        call_this_process("parked")
+        processes.call_this_process("parked")
         become_subreaper()
         identity()  # looked up while nobody waits for it
-        program = fork_program(execute=self._execute, prepare=_connect)
+        program = fork_program(execute=self._execute, prepare=_prepare)
+        launch.rehearse()
         job, descriptors, _flags, _address = socket.recv_fds(self.jobs, JOB_BYTES, 1)
         if not job:
             return  # the poller has let go of it: the code has changed, or the poller has ended
         os.set_inheritable(descriptors[0], False)
-        os.write(self._taken_end, PID.pack(os.getpid()))
-        call_this_process("supervisor")
         if _has_ended(program):
             program = fork_program(execute=self._execute)  # killed while it was parked: no fault of the run
+        launch.become_supervisor(RunFolder(os.fsdecode(job)), descriptors[0], program, self._make_room)
+
+    def _make_room(self) -> None:
+        """Have another one parked. Not before the program is under way: the fork would take the processor from it."""
+        with suppress(BrokenPipeError):  # the warm process was killed
+            os.write(self._taken_end, PID.pack(os.getpid()))
         os.close(self._taken_end)
         self.jobs.close()
-        launch.become_supervisor(RunFolder(os.fsdecode(job)), descriptors[0], program)
+        processes.call_this_process("supervisor")
 
     def _execute(self, argv: list[str], variables: dict[str, str]) -> None:
         os.environ.update(variables)
@@ -255,14 +260,8 @@ class _Forks:
         _close_all_but(STANDARD | self.kept | ({connection} if connection is not None else set()))
         # By this one a process of the run is found that was forked and has closed nothing; exec closes it.
         os.open(".", os.O_PATH | os.O_CLOEXEC)
-        call_this_process(os.path.basename(argv[1]))
+        processes.call_this_process(os.path.basename(argv[1]))
         run_as_main(argv)
-
-
-def call_this_process(name: str) -> None:
-    """Give this process the name that ps and top show."""
-    with suppress(OSError), open("/proc/self/comm", "wb") as file:
-        file.write(os.fsencode(name)[:15])
 
 
 def _has_ended(program: Program) -> bool:
@@ -276,6 +275,12 @@ def _close_all_but(kept: set[int] | frozenset[int]) -> None:
             os.closerange(first, descriptor)
         first = descriptor + 1
     os.closerange(first, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+
+
+def _prepare() -> None:
+    _connect()
+    _connection()
+    rehearse()
 
 
 def _connect() -> None:

@@ -5,6 +5,7 @@ from .audit import AuditEntry
 from .calendar import Calendar
 from .deciding import decide_together
 from .follow_up import FollowUp
+from .group import ConcurrencyGroup
 from .outputfile import Archive, OutputFile
 from .pause import SchedulerState
 from .permissions import TaskGroupObjectPermission, TaskUserObjectPermission
@@ -19,6 +20,7 @@ __all__ = [
     "Archive",
     "AuditEntry",
     "Calendar",
+    "ConcurrencyGroup",
     "FollowUp",
     "OutputFile",
     "Poller",

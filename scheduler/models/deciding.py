@@ -24,7 +24,7 @@ from .pause import SchedulerState
 from .recurrence import Recurrence
 from .run import Run, RunEvent
 from .schedule import Schedule
-from .slots import ALARMING, PASSED_OVER, Load, arguments_of, is_missed, loads, refusal
+from .slots import ALARMING, PASSED_OVER, Load, is_missed, loads, refusal, values_of
 from .task import Task
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class _Batch:
             skipped = Reason.OVERLAP, ""
         event, alarm = RunEvent(run=head, what=RunEvent.What.DECIDED, at=self.now), None
         if skipped is None:
-            self._ready.setdefault(json.dumps(arguments_of(schedule)), []).append(head.pk)
+            self._ready.setdefault(json.dumps(values_of(schedule)), []).append(head.pk)
             load.waiting += 1
         else:
             self._skipped.setdefault(skipped, []).append(head.pk)
@@ -163,10 +163,8 @@ class _Batch:
             if reason in PASSED_OVER:
                 values["slot_until"] = F("slot_at")
             written += Run.objects.transition_all(keys, to=Status.SKIPPED, **values)
-        for arguments, keys in self._ready.items():
-            written += (
-                Run.objects.undecided().filter(pk__in=keys).update(ready_at=self.now, arguments=json.loads(arguments))
-            )
+        for ready, keys in self._ready.items():
+            written += Run.objects.undecided().filter(pk__in=keys).update(ready_at=self.now, **json.loads(ready))
         if written != self.count:
             raise _Changed
         RunEvent.objects.bulk_create(self._events)

@@ -155,7 +155,8 @@ def _retry(run: Run, now: datetime) -> None:
     run.record(RunEvent.What.RETRY_QUEUED, f"#{retry.pk}", now=now)
 
 
-def _queue_after(run: Run, now: datetime, **values: Any) -> Run:
+def _queue_after(run: Run, now: datetime, *, task: Task, **values: Any) -> Run:
+    values |= {"task": task, "lane": task.lane, "priority": task.priority}
     follower = Run.objects.create(triggered_by=run, ready_at=now, queued_at=now, **values)
     follower.record(RunEvent.What.QUEUED, f"#{run.pk}", now=now)
     wake_on_commit()

@@ -9,6 +9,7 @@ from django.db import models, transaction
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from scheduler.prepared import PreparedRows
 from scheduler.wakeup import wake_on_commit
 
 if TYPE_CHECKING:
@@ -102,4 +103,8 @@ class SchedulerState(Pausable):
     @classmethod
     def paused(cls) -> SchedulerState | None:
         """The row while the whole scheduler is paused, else None."""
-        return cls.objects.filter(pk=1, paused_at__isnull=False).first()
+        return next(iter(_PAUSED.all(cls)), None)
+
+
+# Asked at each start.
+_PAUSED = PreparedRows(lambda: SchedulerState.objects.filter(pk=1, paused_at__isnull=False))

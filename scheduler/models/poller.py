@@ -29,6 +29,8 @@ class Poller(models.Model):
     version = models.CharField(_("version"), max_length=20)
     capacity = models.PositiveIntegerField(_("capacity"))
     cold_reason = models.TextField(_("why starts are cold"), blank=True)  # as the system said it, untranslated
+    free_bytes = models.BigIntegerField(_("room on its disk (bytes)"), null=True, blank=True)
+    is_out_of_room = models.BooleanField(_("disk full"), default=False)  # then it starts no run
     started_at = models.DateTimeField(_("started"))
     seen_at = models.DateTimeField(_("last report"), db_index=True)
     ended_at = models.DateTimeField(_("ended"), null=True, blank=True)

@@ -4,37 +4,35 @@ import secrets
 import signal
 from collections import Counter
 from datetime import datetime, timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID, uuid4
 
 from django.conf import settings
-from django.db import connection, models, transaction
-from django.db.models import Case, Count, Exists, F, IntegerField, OuterRef, ProtectedError, Q, Subquery, When
+from django.db import models, transaction
+from django.db.models import Count, Exists, OuterRef, ProtectedError, Q
 from django.db.models.deletion import CASCADE
-from django.db.models.expressions import RawSQL
-from django.db.models.functions import Coalesce
 from django.dispatch import receiver
 from django.urls import reverse
 from django.utils import formats, timezone
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from scheduler.prepared import Blank, PreparedInsert, PreparedUpdate
+from scheduler.prepared import Blank, Prepared, PreparedInsert, PreparedRows, PreparedUpdate, batched, one_of
 from scheduler.states import FINISHED, SOURCES, UNFINISHED, Reason, Status
 from scheduler.wakeup import wake_on_commit
 
+from . import turns
+from .group import ConcurrencyGroup, in_use_of
 from .pause import SchedulerState
 from .schedule import Schedule
 from .task import Task, validate_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from django.contrib.auth.models import User
     from django.db.models.deletion import Collector
-
-# How many of the oldest waiting runs are looked at one by one
-WINDOW = 64
 
 
 def cascade_unless_processing(
@@ -70,48 +68,39 @@ class RunQuerySet(models.QuerySet["Run"]):
         """Undecided slots whose instant has come, oldest first."""
         return self.undecided().filter(due_at__lte=now).order_by("due_at", "id")
 
+    def waiting(self) -> Self:
+        """Runs that are decided and wait for their instant or for a place."""
+        return self.filter(status=Status.QUEUED, ready_at__isnull=False)
+
     def ready(self, now: datetime) -> Self:
         """Runs that wait only for a place, oldest first."""
-        return self.filter(status=Status.QUEUED, ready_at__isnull=False, due_at__lte=now).order_by("due_at", "id")
+        return self.waiting().filter(due_at__lte=now).order_by("due_at", "id")
 
     def upcoming(self, now: datetime) -> Self:
         """Runs in the queue whose instant has not come yet, decided or not, the next one first."""
         return self.queued().filter(due_at__gt=now).order_by("due_at", "id")
 
     def startable(self, now: datetime) -> Self:
-        """Ready runs of tasks that are enabled and not paused, and that have a place for one more; none in a pause."""
-        return self.ready(now).filter(_may_start("task__", task=OuterRef("task")))
+        """Ready runs for which there is a place, of tasks that are enabled and not paused; none in a pause of all."""
+        return self.ready(now).filter(turns.may_start("task__", task=OuterRef("task"))).order_by(*turns.by_turn())
 
     def overdue(self, before: datetime) -> Self:
         """Those that were due at an instant that is some time ago, and still stand in the queue."""
         return self.queued().filter(due_at__lte=before).order_by("due_at", "id")
 
+    def in_lane(self, lane: int | OuterRef) -> Self:
+        """Those that take or wait for the places of a group."""
+        return self.filter(lane=lane, lane__gt=0)
+
     def next_startable(self, now: datetime, count: int) -> list[Run]:
-        """At most so many runs that may start together, oldest first: no more of a task than it has places.
+        """At most so many runs that may start together, in the order of their turns."""
+        return turns.next_startable(now, count)
 
-        A hundred thousand runs that wait for one busy task are not read: when all of the oldest few wait for such
-        tasks, the rest is looked at task by task.
-        """
-        if count <= 0:
-            return []
-        window = max(count, WINDOW)
-        free = _free_places("task__", task=OuterRef("task"))
-        oldest = list(self.ready(now).annotate(places=free)[:window])
-        found = _first_of_each(oldest)
-        if len(found) >= count or len(oldest) < window:
-            return found[:count]
-        first = Run.objects.ready(now).filter(task=OuterRef("pk")).values("pk")[:1]
-        tasks = Task.objects.filter(_may_start(task=OuterRef("pk")), pk__in=_tasks_that_wait())
-        firsts = tasks.order_by().values_list(Subquery(first), flat=True)
-        found = list(self.filter(pk__in=firsts).annotate(places=free).order_by("due_at", "id")[:count])
-        for run in found[:]:
-            if vars(run)["places"] > 1:
-                found += self.ready(now).filter(task=run.task_id).exclude(pk=run.pk)[: vars(run)["places"] - 1]
-        return sorted(found, key=lambda run: (run.due_at, run.pk))[:count]
-
-    def with_pause(self) -> Self:
-        """The same runs, each with the answer whether the whole scheduler is paused: their sentences ask nothing."""
-        return self.annotate(in_pause=Exists(_pause()))
+    def explained(self) -> Self:
+        """The same runs, each with the answers that its sentence would ask for one by one."""
+        return self.select_related("task__group").annotate(
+            in_pause=Exists(turns.pause()), in_use=in_use_of(OuterRef("task__group"))
+        )
 
     def of_slots(self) -> Self:
         """Those that a schedule asked for, each with the slot that it stands for; the latest slot first."""
@@ -147,22 +136,27 @@ class RunQuerySet(models.QuerySet["Run"]):
         return _movable(to, pk__in=run_ids, claim_token=token).update(status=to, **values)
 
     def claim(self, runs: Sequence[Run], *, host: UUID, host_name: str, now: datetime) -> list[Run]:
-        """Take runs for a host, in one transaction; none in a pause, and of each task as many as it has places.
+        """Take runs for a host, in one transaction; none in a pause, of each task and group as many as it has places.
 
-        The tasks' rows are locked first, in order: counting and claiming without it lets two pollers exceed a limit.
-        A task that somebody else holds is passed over: another poller claims it, or it is claimed in the next round.
+        The rows of the tasks are locked first, then those of their groups, in order: counting and claiming without it
+        lets two pollers exceed a limit. A task that somebody else holds is passed over: another poller claims it, or
+        it is claimed in the next round.
         """
         taken: list[tuple[Run, Task, str]] = []
         with transaction.atomic():
-            locked = Task.objects.order_by("pk").select_for_update(no_key=True, skip_locked=True)
-            tasks = locked.in_bulk({run.task_id for run in runs})
+            tasks = _lock_tasks({run.task_id for run in runs})
+            groups = ConcurrencyGroup.objects.locked(task.group_id for task in tasks.values() if task.group_id)
             if SchedulerState.paused() is not None:
                 return []
-            counted = self.processing().filter(task__in=tasks).order_by().values("task").annotate(count=Count("pk"))
-            under_way = Counter(dict(counted.values_list("task", "count")))
+            under_way, in_use = _count_processing(tasks, groups)
             for run in runs:
                 task = tasks.get(run.task_id)
                 if task is None or not task.enabled or task.is_paused or under_way[task.pk] >= task.max_runs:
+                    continue
+                if (run.lane, run.priority) != (task.lane, task.priority):
+                    # It was queued in the instant in which its task was changed.
+                    self.filter(pk=run.pk).update(lane=task.lane, priority=task.priority)
+                if task.group_id is not None and in_use[task.group_id] >= groups[task.group_id].max_runs:
                     continue
                 token = secrets.token_hex(16)
                 claimed = self.transition(
@@ -176,6 +170,7 @@ class RunQuerySet(models.QuerySet["Run"]):
                 )
                 if claimed:
                     under_way[task.pk] += 1
+                    in_use[task.lane] += 1
                     taken.append((run, task, token))
             RunEvent.write(
                 RunEvent(run=run, what=RunEvent.What.CLAIMED, text=host_name, at=now) for run, _task, _token in taken
@@ -183,6 +178,38 @@ class RunQuerySet(models.QuerySet["Run"]):
         for run, task, token in taken:
             run.task, run.claim_token, run.host, run.status = task, token, host, Status.PROCESSING
         return [run for run, _task, _token in taken]
+
+
+def _lock_tasks(keys: Collection[int]) -> dict[int, Task]:
+    """Those tasks that nobody else holds, as they are now, kept from other pollers until the transaction's end."""
+    found: dict[int, Task] = {}
+    for some in batched(sorted(keys)):
+        found |= {task.pk: task for task in _locked(len(some)).all(Task, **some)}
+    return found
+
+
+@cache
+def _locked(count: int) -> PreparedRows[Task]:
+    tasks = Task.objects.filter(one_of("pk", count, Task._meta.pk)).order_by("pk")
+    return PreparedRows(lambda: tasks.select_for_update(no_key=True, skip_locked=True))
+
+
+def _count_processing(tasks: Collection[int], groups: Collection[int]) -> tuple[Counter[int], Counter[int]]:
+    """How many runs are processed of each task and of each group."""
+    of_tasks: Counter[int] = Counter()
+    of_groups: Counter[int] = Counter()
+    for some in batched(sorted(tasks)):
+        of_tasks.update(dict(_counted(len(some)).all(Run, **some)))
+    if groups:
+        in_lanes = Run.objects.processing().filter(lane__in=groups, lane__gt=0).order_by().values("lane")
+        of_groups.update(dict(in_lanes.values_list("lane", Count("pk"))))
+    return of_tasks, of_groups
+
+
+@cache
+def _counted(count: int) -> Prepared:
+    runs = Run.objects.processing().filter(one_of("task", count, Task._meta.pk)).order_by().values("task")
+    return Prepared(lambda: runs.values_list("task", Count("pk")))
 
 
 _TOKEN = models.CharField(max_length=32)
@@ -193,61 +220,6 @@ _TRANSITIONS: dict[tuple[Status, tuple[str, ...]], PreparedUpdate] = {}
 def _movable(to: Status, **which: Any) -> RunQuerySet:
     """Those of certain runs that may be moved to a status."""
     return Run.objects.filter(status__in=SOURCES[to], **which)
-
-
-def _pause() -> models.QuerySet[SchedulerState]:
-    """The pause of the whole scheduler, if there is one; found by its key."""
-    return SchedulerState.objects.filter(pk=1, paused_at__isnull=False)
-
-
-def _under_way(**of: OuterRef) -> Coalesce:
-    """How many runs of a task are processed."""
-    counted = Run.objects.processing().filter(**of).order_by().values("task").annotate(count=Count("pk"))
-    return Coalesce(Subquery(counted.values("count"), output_field=IntegerField()), 0)
-
-
-def _may_start(to_task: str = "", **of: OuterRef) -> Q:
-    """Whether a run of a task may start now; ``to_task`` leads to the task, ``of`` says which runs are its own."""
-    return Q(
-        ~Exists(_pause()),
-        **{
-            f"{to_task}enabled": True,
-            f"{to_task}paused_at": None,
-            f"{to_task}max_runs__gt": _under_way(**of),
-        },
-    )
-
-
-def _free_places(to_task: str, **of: OuterRef) -> Case:
-    """How many runs of a task may start now."""
-    places = When(_may_start(to_task, **of), then=F(f"{to_task}max_runs") - _under_way(**of))
-    return Case(places, default=0, output_field=IntegerField())
-
-
-def _first_of_each(runs: Iterable[Run]) -> list[Run]:
-    """Of each task the first ones, as many as may start together."""
-    taken: Counter[int] = Counter()
-    found = []
-    for run in runs:
-        if taken[run.task_id] < vars(run)["places"]:
-            taken[run.task_id] += 1
-            found.append(run)
-    return found
-
-
-def _tasks_that_wait() -> RawSQL:
-    """The ids of the tasks that have decided runs in the queue, found by jumps in an index from one to the next.
-
-    SELECT DISTINCT reads every row of the index on SQLite and PostgreSQL alike.
-    """
-    run = connection.ops.quote_name(Run._meta.db_table)
-    waiting = f"SELECT MIN(task_id) FROM {run} WHERE status = 'queued' AND ready_at IS NOT NULL"  # noqa: S608
-    return RawSQL(  # noqa: S611 (nothing in it comes from anybody)
-        f"WITH RECURSIVE waiting(task_id) AS ({waiting} UNION ALL "  # noqa: S608
-        f"SELECT ({waiting} AND task_id > waiting.task_id) FROM waiting WHERE waiting.task_id IS NOT NULL) "
-        "SELECT task_id FROM waiting WHERE task_id IS NOT NULL",
-        (),
-    )
 
 
 class Run(models.Model):
@@ -293,6 +265,12 @@ class Run(models.Model):
     slot_at = models.DateTimeField(_("slot"), null=True, blank=True)
     slot_until = models.DateTimeField(_("last slot of a gap"), null=True, blank=True)
     slot_count = models.PositiveIntegerField(_("slots"), default=1)
+    # As its task has them; kept in line by the task while the run is not over.
+    lane = models.BigIntegerField(default=0, editable=False)  # the id of the task's group, or 0
+    priority = models.PositiveSmallIntegerField(
+        _("priority"), choices=Task.Priority, default=Task.Priority.NORMAL, editable=False
+    )
+
     queued_at = models.DateTimeField(_("queued"))
     due_at = models.DateTimeField(_("due"))
     ready_at = models.DateTimeField(_("decided"), null=True, blank=True)
@@ -361,6 +339,14 @@ class Run(models.Model):
                 fields=["task", "due_at", "id"],
                 condition=Q(status=Status.QUEUED, ready_at__isnull=False),
                 name="scheduler_run_waiting",
+            ),
+            models.Index(
+                fields=["lane", "priority", "due_at", "id"],
+                condition=Q(status=Status.QUEUED, ready_at__isnull=False),
+                name="scheduler_run_lanes",
+            ),
+            models.Index(
+                fields=["lane"], condition=Q(status=Status.PROCESSING, lane__gt=0), name="scheduler_run_lane_in_use"
             ),
             models.Index(fields=["task", "status", "-id"], name="scheduler_run_task_status"),
             models.Index(fields=["host"], condition=Q(status=Status.PROCESSING), name="scheduler_run_host"),
@@ -484,8 +470,18 @@ class Run(models.Model):
         if self.task.is_paused:
             return gettext("Waits until the task is resumed.")
         in_pause = vars(self).get("in_pause")
-        if _pause().exists() if in_pause is None else in_pause:
+        if turns.pause().exists() if in_pause is None else in_pause:
             return gettext("Waits until the scheduler is resumed.")
+        group = self.task.group
+        if group is not None:
+            counted: int | None = vars(self).get("in_use")
+            in_use = group.places_in_use if counted is None else counted
+            if in_use >= group.max_runs:
+                return gettext("Waits for a place in the group “%(group)s” (%(in_use)d of %(places)d in use).") % {
+                    "group": group,
+                    "in_use": in_use,
+                    "places": group.max_runs,
+                }
         return gettext("Waits for a free place.")
 
     def _sentence_processing(self) -> str:

@@ -82,7 +82,7 @@ def _settle(schedule: Schedule, head: Run, slots: list[datetime], now: datetime)
         else:
             ready.append(run)
     keys = [run.pk for run in ready]
-    Run.objects.undecided().filter(pk__in=keys).update(ready_at=now, arguments=arguments_of(schedule))
+    Run.objects.undecided().filter(pk__in=keys).update(ready_at=now, **values_of(schedule))
     RunEvent.objects.bulk_create(RunEvent(run=run, what=RunEvent.What.DECIDED, at=now) for run in ready)
 
 
@@ -100,10 +100,11 @@ def refusal(
     return None
 
 
-def arguments_of(schedule: Schedule) -> list[str]:
-    """What a run of this schedule is started with: its own arguments, or else its task's."""
-    arguments: list[str] = schedule.task.arguments if schedule.arguments is None else schedule.arguments
-    return arguments
+def values_of(schedule: Schedule) -> dict[str, Any]:
+    """What a slot of this schedule gets when it becomes ready: its arguments or its task's, and where it waits."""
+    task = schedule.task
+    arguments = task.arguments if schedule.arguments is None else schedule.arguments
+    return {"arguments": arguments, "lane": task.lane, "priority": task.priority}
 
 
 def is_missed(schedule: Schedule, slot: datetime, now: datetime) -> bool:

@@ -13,6 +13,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from scheduler import programs
+from scheduler.wakeup import wake_on_commit
 
 from .pause import PAUSE_FIELDS, Pausable
 
@@ -67,6 +68,11 @@ class Task(Pausable):
         STOP = "stop", _("stop the old one")
         ALLOW = "allow", _("allow some at once")
 
+    class Priority(models.IntegerChoices):
+        HIGH = 1, _("high")
+        NORMAL = 2, _("normal")
+        LOW = 3, _("low")
+
     class AfterFailure(models.TextChoices):
         KEEP = "keep", _("keep the schedule")
         PAUSE = "pause", _("pause the schedule")
@@ -119,6 +125,23 @@ class Task(Pausable):
         default=1,
         validators=[MinValueValidator(1), MaxValueValidator(1000)],
         help_text=_("For “allow some at once”: how many. Otherwise it is one."),
+    )
+    group = models.ForeignKey(
+        "ConcurrencyGroup",
+        verbose_name=_("group"),
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="tasks",
+        help_text=_("Of all tasks in a group only so many runs are processed at once, on all machines together."),
+    )
+    priority = models.PositiveSmallIntegerField(
+        _("priority"),
+        choices=Priority,
+        default=Priority.NORMAL,
+        help_text=_(
+            "Who starts first when not all can. A step is worth a day of waiting, so that none waits for ever."
+        ),
     )
     retries = models.PositiveSmallIntegerField(
         _("retries"),
@@ -187,6 +210,19 @@ class Task(Pausable):
             super().save(*args, **kwargs)
             if created and self.owner is not None:
                 self.grant(self.owner, *TASK_PERMISSIONS)
+            elif not created and not {"group", "group_id", "priority"}.isdisjoint(kwargs["update_fields"]):
+                self._keep_runs_in_line()
+
+    def _keep_runs_in_line(self) -> None:
+        """Give the runs that wait or are processed the task's group and priority, which count for them, too."""
+        of_others = ~models.Q(lane=self.lane, priority=self.priority)
+        if self.runs.unfinished().filter(of_others).update(lane=self.lane, priority=self.priority):
+            wake_on_commit()
+
+    @property
+    def lane(self) -> int:
+        """Where its runs wait for a place: in the lane of its group, or in that of all tasks without one (0)."""
+        return self.group_id or 0
 
     def clean(self) -> None:
         validate_name(self.name)
@@ -263,8 +299,6 @@ class Task(Pausable):
 
         With a ``uuid`` the same request starts one run however often it is sent: the second raises IntegrityError.
         """
-        from scheduler.wakeup import wake_on_commit
-
         from .run import Run, RunEvent
 
         if not self.enabled:
@@ -279,6 +313,8 @@ class Task(Pausable):
                 due_at=at,
                 # Nothing is left to decide: a manual run waits for its instant and for a place.
                 ready_at=now,
+                lane=self.lane,
+                priority=self.priority,
                 queued_at=now,
                 trigger=Run.Trigger.MANUAL if again is None else Run.Trigger.AGAIN,
                 triggered_by=again,

@@ -51,7 +51,7 @@ def _query() -> QuerySet[Any, Any]:
         Exists(StoreRemoval.objects.filter(host=host)),
         Exists(Archive.objects.unfinished().filter(run__host=host)),
         _first(Run.objects.upcoming(now)),
-    )
+    )[:1]
 
 
 _AGENDA = Prepared(_query)

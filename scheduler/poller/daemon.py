@@ -23,6 +23,7 @@ from scheduler.poller.each import each, in_turn
 from scheduler.poller.host import Host, this_host
 from scheduler.poller.notifications import Notifications
 from scheduler.poller.notify import notify
+from scheduler.poller.schema import Schema, is_about_tables
 from scheduler.poller.waker import Waker, remove_abandoned_sockets
 from scheduler.poller.watch import Watcher
 from scheduler.sqlite_lock import writer
@@ -43,13 +44,14 @@ BATCH = 200
 # What takes a transaction a row is left to the next round after this time: what is ready starts in between.
 STEP_SECONDS = 0.5
 CLAIMS_AT_ONCE = 16  # the first of them waits for the last before it is launched
+STOPPING_SECONDS = 30  # as TimeoutStopSec= of the unit in deploy/systemd
 KEEP_ENDED_POLLERS = timedelta(days=7)
 
 
 class PollerDaemon:
     """One poller. ``run()`` is the loop, ``tick(now)`` one round; both may go on beside other pollers."""
 
-    def __init__(self, executor: Executor, *, host: Host | None = None) -> None:
+    def __init__(self, executor: Executor, *, host: Host | None = None, drains: bool = False) -> None:
         outputs.make_root()
         self.host = host or this_host()
         self.executor = executor
@@ -63,11 +65,21 @@ class PollerDaemon:
         self.notifications = Notifications()
         self.agenda = Agenda()
         self.decided = 0
-        self.stopping = False
+        self.schema = Schema()
+        self.trouble = ""
+        """What keeps it from working, as it was said last; empty when nothing does."""
+        self.drains = drains
+        self.stopping = 0
+        """How often it was asked to end."""
+        self.has_said_that_it_drains = False
         self.renewing = False
 
     def run(self) -> None:
-        """Poll until a TERM or INT signal; running tasks go on, and the next poller finds them."""
+        """Poll until a TERM or INT signal; running tasks go on, and the next poller finds them.
+
+        One that drains starts nothing any more after the first signal, and ends when its host has no run in progress or
+        at the second signal.
+        """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         signal.signal(signal.SIGHUP, self._renew)
@@ -77,35 +89,59 @@ class PollerDaemon:
                 "poller %s on %s, pid %s: up, capacity %s", self.row.pk, self.host.name, os.getpid(), self.capacity
             )
             notify("READY=1")
-            database_is_up = True
-            while not self.stopping:
-                try:
-                    self._keep_warm()
-                    self.notifications.listen()
-                    pause = self._pause(self.tick(timezone.now()))
-                    if not database_is_up:
-                        logger.info("the database answers again")
-                    database_is_up = True
-                except (OperationalError, InterfaceError) as error:
-                    if database_is_up:
-                        logger.warning("the database does not answer (%s); trying again every second", _said(error))
-                    database_is_up = False
-                    _drop_connection()
-                    pause = IDLE_SECONDS
-                except Exception:
-                    # Runs are in its hands: it says what is wrong and goes on, as the next round may be better.
-                    logger.exception("this round failed; the next one follows")
-                    pause = IDLE_SECONDS
+            while not self._is_over():
+                pause = self._round()
                 notify("WATCHDOG=1")  # the database being gone is no reason to be restarted
+                if self.stopping and not self._is_over():
+                    self._say_that_it_drains()
                 waker.wait(pause)
         notify("STOPPING=1")
         self.notifications.close()
         self.executor.close()
         self._say_goodbye()
 
+    def _round(self) -> float:
+        """One round, whatever happens in it; how long to sleep after it."""
+        try:
+            missing = self.schema.missing()
+            if missing:
+                self._say(f"waiting: {missing}")
+                return IDLE_SECONDS
+            self._keep_warm()
+            self.notifications.listen()
+            pause = self._pause(self.tick(timezone.now()))
+            self._say("")
+            return pause
+        except Exception as error:
+            if is_about_tables(error):
+                self._say("the tables are not those of this version", error)
+                self.schema.look_again()
+            elif isinstance(error, OperationalError | InterfaceError):
+                self._say("the database does not answer", error)
+            else:
+                # Runs are in its hands: it says what is wrong and goes on, as the next round may be better.
+                logger.exception("this round failed; the next one follows")
+                return IDLE_SECONDS
+            _drop_connection()
+            return IDLE_SECONDS
+
+    def _say(self, trouble: str, error: Exception | None = None) -> None:
+        """Say once what keeps it from working, and when it works again."""
+        if trouble == self.trouble:
+            return
+        self.trouble = trouble
+        notify(f"STATUS={trouble}")
+        if error is not None:
+            logger.warning("%s (%s); trying again every second", trouble, _said(error))
+        elif trouble:
+            logger.warning("%s", trouble)
+        else:
+            logger.info("the database answers again")
+
     def tick(self, now: datetime) -> int:
         """One round; how many runs and archives of this host are under way after it."""
         # What is ready starts first: it is what somebody waits for, and the rest of the round takes longer.
+        self._look_for_room()
         known_busy = self.busy + self._claim(now, self.capacity - self.busy)
         self._report(now)
         self.agenda = agenda = look(self.row.pk, self.host.id, now)
@@ -123,6 +159,21 @@ class PollerDaemon:
 
     # One step each
 
+    def _look_for_room(self) -> None:
+        """Start nothing on a disk that is nearly full: a run that cannot write its log and its files helps nobody."""
+        self.row.free_bytes = free = outputs.free_bytes()
+        is_out_of_room = free < scheduler_settings().free_bytes
+        if is_out_of_room == self.row.is_out_of_room:
+            return
+        self.row.is_out_of_room = is_out_of_room
+        if is_out_of_room:
+            logger.warning(
+                "the disk is nearly full (%d MB are free): no run is started until there is room", free >> 20
+            )
+        else:
+            logger.info("there is room on the disk again")
+        Poller.objects.filter(pk=self.row.pk).update(free_bytes=free, is_out_of_room=is_out_of_room)
+
     def _report(self, now: datetime) -> None:
         """Say in the poller's row that it is up; now and then look after what dead pollers left."""
         if timedelta(0) <= now - self.row.seen_at < REPORT_EVERY:
@@ -132,15 +183,14 @@ class PollerDaemon:
                 Poller.objects.filter(pk=other.pk).update(ended_at=now)
         Poller.objects.filter(ended_at__lt=now - KEEP_ENDED_POLLERS).delete()
         self.row.seen_at = now
-        if not Poller.objects.filter(pk=self.row.pk).update(seen_at=now, ended_at=None):
+        if not Poller.objects.filter(pk=self.row.pk).update(seen_at=now, ended_at=None, free_bytes=self.row.free_bytes):
             self.row.started_at = self.row.started_at or now
             self.row.save(force_insert=True)  # the first report, or the row is gone (an older database was restored)
             self._tidy()
 
     def _tidy(self) -> None:
         """Remove what pollers left that were killed: sockets, and the folders of runs that were ingested already."""
-        alive = Poller.objects.filter(host=self.host.id, ended_at=None).values_list("pk", flat=True)
-        remove_abandoned_sockets({self.row.pk, *alive})
+        remove_abandoned_sockets()
         for run_uuid in outputs.run_uuids_with_folders():
             if Run.objects.finished().filter(uuid=run_uuid).exists():
                 outputs.retire(run_uuid)
@@ -163,6 +213,8 @@ class PollerDaemon:
 
     def _claim(self, now: datetime, places: int) -> int:
         """Claim at most so many ready runs and launch them; how many."""
+        if self.row.is_out_of_room or self.stopping:
+            return 0
         # A few more than there are places: another poller may be faster.
         candidates = Run.objects.next_startable(now, places * 2)
         claimed = 0
@@ -181,7 +233,9 @@ class PollerDaemon:
         except (OperationalError, InterfaceError) as error:
             if not session.is_locked_row(error):
                 raise
-        except Exception:
+        except Exception as error:
+            if is_about_tables(error):
+                raise
             logger.exception("%d runs could not be claimed together; one by one they are", len(runs))
         return [run for run in runs if each(run, lambda run: run.claim(host=host, host_name=host_name, now=now))]
 
@@ -228,10 +282,19 @@ class PollerDaemon:
                 logger.warning("starts are cold: %s", self.row.cold_reason)
 
     def _stop(self, number: int, _frame: FrameType | None) -> None:
-        self.stopping = True
+        self.stopping += 1
 
     def _renew(self, number: int, _frame: FrameType | None) -> None:
         self.renewing = True
+
+    def _is_over(self) -> bool:
+        return self.stopping > 1 or (self.stopping == 1 and not (self.drains and self.busy))
+
+    def _say_that_it_drains(self) -> None:
+        notify(f"EXTEND_TIMEOUT_USEC={STOPPING_SECONDS * 1_000_000}")
+        if not self.has_said_that_it_drains:
+            logger.info("it starts nothing more, and waits for what runs here (%d); a second TERM ends it", self.busy)
+            self.has_said_that_it_drains = True
 
     def _say_goodbye(self) -> None:
         logger.info("poller %s: ended; running tasks go on", self.row.pk)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from django.db import InterfaceError, OperationalError
 
+from scheduler.poller.schema import is_about_tables
 from scheduler.poller.session import is_locked_row
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def in_turn(rows: Iterable[Row], act: Callable[[Row], object], seconds: float) -
 
 
 def each(row: Row, act: Callable[[Row], object]) -> bool:
-    """Do one thing with one row; a bad row is logged and never stops the round, a database that is gone does."""
+    """Do one thing with one row; a bad row is logged and stops no round, a database or a table that is gone does."""
     try:
         return bool(act(row))
     except (OperationalError, InterfaceError) as error:
@@ -41,6 +42,8 @@ def each(row: Row, act: Callable[[Row], object]) -> bool:
             raise
         logger.warning("%s %s: somebody holds its row; passed over in this round", type(row).__name__, row.pk)
         return False
-    except Exception:
+    except Exception as error:
+        if is_about_tables(error):
+            raise
         logger.exception("%s %s: passed over in this round", type(row).__name__, row.pk)
         return False

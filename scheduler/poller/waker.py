@@ -81,9 +81,18 @@ class Waker:
             channels[descriptor].drain()
 
 
-def remove_abandoned_sockets(alive: set[uuid.UUID]) -> None:
-    """Remove the sockets that killed pollers left in ROOT/wake."""
-    names = {f"{poller}.sock" for poller in alive}
-    for path in wake_folder().glob("*.sock"):
-        if path.name not in names:
-            path.unlink(missing_ok=True)
+def remove_abandoned_sockets() -> None:
+    """Remove the sockets that killed pollers left in ROOT/wake: those that nobody listens to.
+
+    Not those without a poller's row: one that has just been started binds its socket before it reports.
+    """
+    folder = os.open(wake_folder(), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for path in wake_folder().glob("*.sock"):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+                try:
+                    probe.connect(f"/proc/self/fd/{folder}/{path.name}")
+                except ConnectionRefusedError:
+                    path.unlink(missing_ok=True)
+    finally:
+        os.close(folder)

@@ -92,7 +92,7 @@ class Watcher:
         folder = outputs.run_folder(run.uuid)
         seen = self._seen.setdefault(run.pk, _Seen())
         stage = folder.stage()
-        if stage is Stage.NOT_STARTED and run.started_at is not None:
+        if stage is Stage.NOT_STARTED and (run.started_at is not None or _was_removed(run, folder)):
             self._folder_gone(run, folder, now)
             return
         if stage is Stage.NOT_STARTED:
@@ -132,6 +132,9 @@ class Watcher:
             self._fail_launch(run, str(error), now)
 
     def _not_started(self, run: Run, folder: RunFolder, seen: _Seen, now: datetime, failure: str | None) -> None:
+        if outputs.is_out_of_room() and not self.executor.is_launching(run.uuid):
+            seen.launches = 0  # nothing can be written, and so nothing was: it is launched when there is room
+            return
         if run.cancel_requested_at is not None and not self.executor.is_launching(run.uuid):
             # A launch that comes late after all finds this file first, and starts nothing.
             folder.make()
@@ -153,6 +156,8 @@ class Watcher:
         self.launch(run, now)
 
     def _fail_launch(self, run: Run, detail: str, now: datetime) -> None:
+        if outputs.is_out_of_room():
+            return  # that may be why: it is launched again when there is room
         folder = outputs.run_folder(run.uuid)
         try:
             folder.make()
@@ -316,6 +321,11 @@ class Watcher:
                     after_end(run.pk, now)
         self._ingested.append(run.uuid)
         self._ended += 1
+
+
+def _was_removed(run: Run, folder: RunFolder) -> bool:
+    """Whether a run has no folder although a supervisor was there: it has made the log, in another place."""
+    return not folder.exists() and outputs.log_path(run).exists()
 
 
 def _on_host() -> QuerySet[Run]:

@@ -15,7 +15,7 @@ import os
 import stat
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from .folder import DONE, OUTPUT, OUTPUTS, RunFolder
@@ -51,6 +51,8 @@ def collect(folder: RunFolder, spec: dict[str, Any]) -> None:
             except NotCollected as why:
                 problems.append({"path": entry["path"], "why": str(why)})
             except OSError as error:
+                if _may_fit_later(error, folder, entry["path"], store):
+                    raise  # its supervisor ends, and another one takes this up when there is room
                 problems.append({"path": entry["path"], "why": error.strerror or str(error)})
             else:
                 room -= size
@@ -60,6 +62,18 @@ def collect(folder: RunFolder, spec: dict[str, Any]) -> None:
             ctypes.CDLL(None, use_errno=True).syncfs(store)
     # Not flushed: after a crash of the machine the collection is done again, with the same ids.
     folder.write(DONE, {"files": files, "problems": problems}, durable=False)
+
+
+def _may_fit_later(error: OSError, folder: RunFolder, path: list[str], store: int) -> bool:
+    """Whether a file has no place only because the store's disk is full now, and not because it is larger than that."""
+    if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+        return False
+    disk = os.fstatvfs(store)
+    try:
+        size = os.lstat(os.path.join(folder.file(OUTPUT), *path)).st_size
+    except OSError:
+        return False
+    return size < disk.f_blocks * disk.f_frsize
 
 
 def _plan(output: str, most: int, owners: set[int]) -> dict[str, Any]:
@@ -168,7 +182,12 @@ def _move(parent: int, old: str, source: int, found: os.stat_result, store: int,
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        _copy(source, store, name)
+        try:
+            _copy(source, store, name)
+        except OSError:
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=store)  # a part of it helps nobody, and takes room
+            raise
         os.unlink(old, dir_fd=parent)
         return
     moved = os.stat(name, dir_fd=store, follow_symlinks=False)

@@ -73,6 +73,9 @@ class RunFolder:
     def tombstone(self) -> str:
         return f"{self.path}.json"
 
+    def exists(self) -> bool:
+        return os.path.lexists(self.path)
+
     def has(self, name: str) -> bool:
         return os.path.lexists(self.file(name))
 
@@ -110,6 +113,9 @@ class RunFolder:
         try:
             os.write(descriptor, json.dumps({"version": VERSION, **content}).encode())
             os.fsync(descriptor)
+        except OSError:
+            os.unlink(self.file(STARTED))  # nothing was started: when the disk has room again, it may be
+            raise
         finally:
             os.close(descriptor)
 

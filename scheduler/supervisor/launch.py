@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
 from .collect import collect
@@ -36,16 +39,29 @@ def main(argv: list[str]) -> None:
     become_supervisor(folder, ready)
 
 
-def become_supervisor(folder: RunFolder, ready: int, parked: Program | None = None) -> NoReturn:
+def become_supervisor(
+    folder: RunFolder, ready: int, parked: Program | None = None, then: Callable[[], None] | None = None
+) -> NoReturn:
     """Do a run's work and end this process; ``ready`` is told "ok" once it is in hand, or else what is wrong.
 
     This process leads a session and is nobody's child that anybody waits for. ``parked`` is the program's process if
-    it was forked beforehand; if there is nothing for it to do it ends with this one.
+    it was forked beforehand; if there is nothing for it to do it ends with this one. ``then`` is called once the
+    program is under way, and may not fail.
     """
+
+    def taken() -> None:
+        _answer(ready, "ok")
+        if parked is not None:
+            with suppress(OSError):  # of a full disk: what it says is in the poller's log then
+                _detach(folder)
+        if then is not None:
+            then()
+
     code = 0
     try:
-        _detach(folder)
-        supervise(folder, ready=lambda: _answer(ready, "ok"), parked=parked)
+        if parked is None:
+            _detach(folder)  # the launcher waits for the end of this stderr
+        supervise(folder, ready=taken, parked=parked)
     except BaseException as error:
         traceback.print_exc()
         reason = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else str(error)
@@ -54,6 +70,21 @@ def become_supervisor(folder: RunFolder, ready: int, parked: Program | None = No
     finally:
         sys.stderr.flush()
         os._exit(code)
+
+
+def rehearse() -> None:
+    """Do what a start does, with nothing, while nobody waits for it.
+
+    The memory that a forked process touches is copied by the kernel, page by page: this has it done beforehand.
+    """
+    folder = RunFolder(os.path.join(os.devnull, "run"))
+    for act in (folder.take_lock, folder.prepare_result, lambda: folder.mark_started({}), lambda: folder.read(SPEC)):
+        with suppress(OSError):
+            act()
+    with suppress(OSError):
+        folder.write(STARTED, {})
+    folder.has(DONE)
+    json.loads(json.dumps({"argv": [folder.path], "at": time.time(), "number": 1, "nothing": None}))
 
 
 def supervise(folder: RunFolder, *, ready: Callable[[], None], parked: Program | None = None) -> None:

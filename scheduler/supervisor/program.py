@@ -37,14 +37,17 @@ class Program:
     start_ticks: int
     """Its start, which tells it from a later process of the same pid."""
 
-    def go(self, folder: str, argv: list[str], variables: dict[str, str]) -> str:
-        """Let it become the program; what went wrong, or nothing. It must be findable by everybody beforehand."""
+    def go(self, folder: str, argv: list[str], variables: dict[str, str]) -> None:
+        """Let it become the program. It must be findable by everybody beforehand."""
         text = json.dumps({"folder": folder, "argv": argv, "variables": variables}) + "\n"
         try:
             with os.fdopen(self.orders, "wb") as pipe:
                 pipe.write(text.encode())
         except BrokenPipeError:
             pass  # it was killed: its parent sees that
+
+    def wait_for_start(self) -> str:
+        """Stay until it has become the program; what went wrong, or nothing."""
         with os.fdopen(self.trouble, "rb") as pipe:
             return pipe.read().decode(errors="replace")
 

@@ -34,6 +34,7 @@ class Supervision:
         self.parked = parked
         self.pid = 0
         self.pipe = -1
+        self.control = -1
         self.ended = False  # the program itself; others of its tree may live on
         self.stop_reason = ""
         self.trouble = ""
@@ -44,7 +45,8 @@ class Supervision:
 
     def run(self, ready: Callable[[], None]) -> None:
         """Start the program and stay until its tree is empty; ``ready`` is called when the start is on disk."""
-        become_subreaper()
+        if self.parked is None:
+            become_subreaper()  # it is one already, else
         self._open()
         self.folder.mark_started({**identity(), "claim_token": self.spec["claim_token"], "at": time.time()})
         if self.folder.has(STOP):
@@ -52,11 +54,13 @@ class Supervision:
             ready()
             return
         try:
-            self._start(ready)
+            program = self._findable_program()
         except OSError as error:
             # The program has not run: it still waits for the word to go on, and ends without it.
             self._write_result({"reason": "launch_error", "detail": str(error)})
             self.ended = True
+        else:
+            self._let_go(program, ready)
         self._watch()
         self._end_tree()
         self._close_log()
@@ -71,18 +75,18 @@ class Supervision:
         if self.spec.get("store_gid") is not None:
             os.fchown(self.log, -1, int(self.spec["store_gid"]))
         os.fchmod(self.log, 0o640)
-        if not self.folder.has(CONTROL):
-            os.mkfifo(self.folder.file(CONTROL), 0o600)
-        # Opened for writing as well, so that it never reports end-of-file.
-        self.control = os.open(self.folder.file(CONTROL), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
-    def _start(self, ready: Callable[[], None]) -> None:
+    def _findable_program(self) -> Program:
+        """The program's process, once everybody can find it."""
         program = self.parked or fork_program(self.spec.get("user"))
         self.pid, self.pipe = program.pid, program.output
         # Not flushed: when the machine itself ends, no process is left that would have to be found.
         task = {"pid": self.pid, "start_ticks": program.start_ticks, "session": self.pid}
         self.folder.write(TASK, task, durable=False)
-        ready()
+        return program
+
+    def _let_go(self, program: Program, ready: Callable[[], None]) -> None:
+        """Start the program; all that it need not wait for comes after that, and may not fail."""
         output = self.folder.file(OUTPUT)
         variables = {
             "SCHEDULER_RUN": self.spec["run"],
@@ -91,11 +95,24 @@ class Supervision:
             "SCHEDULER_REPORTS": self.folder.file(REPORTS),
             "PWD": output,
         }
-        self.trouble = program.go(output, self.spec["argv"], variables)
+        program.go(output, self.spec["argv"], variables)
+        ready()
+        self.control = self._open_control()
+        self.trouble = program.wait_for_start()
         try:
             self.child = os.pidfd_open(self.pid)
         except OSError:
             self.child = -1  # an old kernel or a sandbox: its end is noticed at the next look
+
+    def _open_control(self) -> int:
+        """The FIFO for pokes; -1 when it cannot be had: the folder is looked at every second anyway."""
+        try:
+            if not self.folder.has(CONTROL):
+                os.mkfifo(self.folder.file(CONTROL), 0o600)
+            # Opened for writing as well, so that it never reports end-of-file.
+            return os.open(self.folder.file(CONTROL), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return -1
 
     # Watch
 
@@ -123,10 +140,11 @@ class Supervision:
             if descriptor >= 0:
                 poll.register(descriptor, select.POLLIN)
         poll.poll(seconds * 1000)
-        try:
-            os.read(self.control, READ_BYTES)
-        except BlockingIOError:
-            pass
+        if self.control >= 0:
+            try:
+                os.read(self.control, READ_BYTES)
+            except BlockingIOError:
+                pass
         self._reap()
         self._pump()
 
@@ -194,21 +212,51 @@ class Supervision:
                 os.close(self.pipe)
                 self.pipe = -1
                 return
-            kept = data[: self.log_room]
-            try:
-                written = os.write(self.log, kept) if kept else 0
-            except OSError:
-                written = 0
-            self.log_room -= written
-            self.log_dropped += len(data) - written
+            self._keep(data)
+
+    def _keep(self, data: bytes) -> None:
+        kept = data[: self.log_room]
+        if self.log_dropped and kept and not self._note_dropped():
+            kept = b""  # the disk is still full
+        try:
+            written = os.write(self.log, kept) if kept else 0
+        except OSError:
+            written = 0
+        self.log_room -= written
+        self.log_dropped += len(data) - written
+
+    def _note_dropped(self) -> bool:
+        """Say in the log that something is missing here; False when there is no room for that either."""
+        note = _dropped(self.log_dropped)
+        try:
+            if os.write(self.log, note) < len(note):
+                return False
+        except OSError:
+            return False
+        self.log_dropped = 0
+        return True
 
     def _close_log(self) -> None:
-        if self.log_dropped:
-            try:
-                os.write(self.log, f"\n[scheduler] {self.log_dropped} bytes of output were dropped here.\n".encode())
-            except OSError:
-                pass
+        if self.log_dropped and not self._note_dropped():
+            self._note_over_the_end()
         os.close(self.log)
+
+    def _note_over_the_end(self) -> None:
+        """On a full disk the note takes the place of the last bytes, which are there already."""
+        end = os.fstat(self.log).st_size
+        note = _dropped(self.log_dropped + min(end, len(_dropped(self.log_dropped))))
+        try:
+            log = os.open(
+                self.spec["log"], os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+            )  # O_APPEND writes at the end only
+            os.pwrite(log, note, max(end - len(note), 0))
+            os.close(log)
+        except OSError:
+            pass
+
+
+def _dropped(count: int) -> bytes:
+    return f"\n[scheduler] {count} bytes of output were dropped here.\n".encode()
 
 
 @functools.cache

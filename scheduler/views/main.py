@@ -63,8 +63,9 @@ def _tables(request: HttpRequest, task: Task | None, now: datetime) -> dict[str,
     if task is not None:
         runs = runs.filter(task=task)
     before = _position(request.GET.get("before", ""))
-    related = runs.select_related("task__owner").with_pause()
-    hosts: list[UUID] = list(Poller.objects.alive(now).values_list("host", flat=True))
+    related = runs.select_related("task__owner").explained()
+    pollers = list(Poller.objects.alive(now))
+    hosts: list[UUID] = [poller.host for poller in pollers]
 
     active: list[Run] = []
     if before is None:
@@ -83,6 +84,7 @@ def _tables(request: HttpRequest, task: Task | None, now: datetime) -> dict[str,
         "active_limit": SCHEDULED_AT_MOST if more_active else None,
         "older_url": _older_url(task, finished[-1]) if more_finished else None,
         "newest_url": _url(task),
+        "full": [poller for poller in pollers if poller.is_out_of_room],
         "health": _health(runs, now, pollers=len(hosts)),
         **notices(person(request), task),
     }

@@ -183,6 +183,7 @@ def _task_form(**values: Any) -> dict[str, Any]:
         "grace_seconds": "10",
         "overlap": "skip",
         "max_runs": "1",
+        "priority": "2",
         "retries": "0",
         "retry_delay_seconds": "60",
         "retry_factor": "1",

@@ -91,6 +91,11 @@ def test_a_poller_of_an_older_version_is_to_be_restarted(healthy: Path) -> None:
     assert wrong()["poller"] == "version 0.0.1 runs, 0.1.0 is installed; restart it"
 
 
+def test_a_poller_that_starts_nothing_on_a_full_disk_is_told(healthy: Path) -> None:
+    Poller.objects.update(is_out_of_room=True)
+    assert wrong()["poller"] == "here (1) starts no run, since its disk is nearly full; purge old runs, or make room"
+
+
 def test_starts_that_are_cold_are_told_with_the_reason_unless_that_was_chosen(healthy: Path, settings: Any) -> None:
     Poller.objects.update(cold_reason="LookupError: no\nsuch luck")
     assert "here (1): LookupError: no such luck" in wrong()["warm starts"]

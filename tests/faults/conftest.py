@@ -56,12 +56,12 @@ class PollerProcess:
         return text in self.log.read_text(errors="replace")
 
 
-def start_poller(world: World, *, more: dict[str, Any] | None = None, **variables: str) -> PollerProcess:
+def start_poller(world: World, *options: str, more: dict[str, Any] | None = None, **variables: str) -> PollerProcess:
     """Start ``manage.py poller`` with further keys of SCHEDULER and further environment variables."""
     log = world.folder / f"poller-{len(world.pollers)}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, str(PROJECT / "manage.py"), "poller"],
+            [sys.executable, str(PROJECT / "manage.py"), "poller", *options],
             cwd=world.folder,
             env={
                 **os.environ,
@@ -77,8 +77,9 @@ def start_poller(world: World, *, more: dict[str, Any] | None = None, **variable
 
 
 @pytest.fixture
-def small_disk(world: World) -> Iterator[Path]:
-    """ROOT on a disk of its own that has 4 MB."""
+def small_disk(world: World, settings: Any) -> Iterator[Path]:
+    """ROOT on a disk of its own that has 4 MB; no run is started when less than 1 MB of them is free."""
+    settings.SCHEDULER = {**settings.SCHEDULER, "FREE_BYTES": 1024**2}
     demand(os.geteuid() == 0, "mounting a small disk needs root")
     root = world.folder / "scheduler"
     root.mkdir(exist_ok=True)

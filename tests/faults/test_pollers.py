@@ -188,6 +188,41 @@ def test_a_poller_of_another_host_never_says_what_became_of_a_run(world: World) 
     assert world.finish(run, poller=poller).reason == Run.Reason.LOST
 
 
+def test_a_poller_on_standby_takes_over_when_the_other_host_is_gone(world: World) -> None:
+    first = start_poller(world)
+    done = world.finish(world.start(world.task("print(1)")))
+    start_poller(world, SCHEDULER_ROOT=f"{world.folder}/other")
+    first.process.kill()
+    first.process.wait()
+    later = world.finish(world.start(world.task("print(1)", name="later")))
+    assert later.status == Status.COMPLETED
+    assert later.host != done.host
+
+
+def test_a_poller_that_drains_waits_for_its_runs_and_starts_no_other(world: World) -> None:
+    run = world.start(world.task(WORK))
+    poller = start_poller(world, "--drain")
+    running(world, run)
+    poller.process.terminate()
+    wait_until(lambda: poller.said("waits for what runs here"), "it has heard")
+    waiting = world.start(world.task(WORK, name="waiting"))
+    (world.folder / "go").touch()
+    assert poller.process.wait(60) == 0
+    assert fresh(run).exit_code == 7
+    assert fresh(waiting).status == Status.QUEUED
+
+
+def test_a_poller_that_drains_ends_at_once_when_it_is_asked_twice(world: World) -> None:
+    run = world.start(world.task(WORK))
+    poller = start_poller(world, "--drain")
+    running(world, run)
+    poller.process.terminate()
+    wait_until(lambda: poller.said("waits for what runs here"), "it has heard")
+    poller.process.terminate()
+    assert poller.process.wait(60) == 0
+    assert fresh(run).status == Status.PROCESSING
+
+
 def test_twenty_runs_outlive_the_poller_that_is_killed_with_them_all_going(world: World) -> None:
     runs = [world.start(world.task(WORK, name=f"work{number}")) for number in range(20)]
     first = start_poller(world, more={"CAPACITY": 20})
