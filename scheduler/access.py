@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from django.db.models import Exists, OuterRef, Q
 
-from scheduler.models import AuditEntry, Run, Task, TaskGroupObjectPermission, TaskUserObjectPermission
+from scheduler.models import Alarm, AuditEntry, Run, Task, TaskGroupObjectPermission, TaskUserObjectPermission
 from scheduler.models.task import TASK_PERMISSIONS
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from django.contrib.auth.models import AnonymousUser, User
     from django.db.models import QuerySet
+
+    from scheduler.models.alarm import AlarmQuerySet
 
 
 ACTIONS = frozenset(TASK_PERMISSIONS)
@@ -69,6 +71,12 @@ def may_dismiss(user: User | AnonymousUser) -> QuerySet[Task]:
     for action in sorted(DISMISS):
         found = found | tasks_with(user, action)
     return found
+
+
+def visible_alarms(user: User | AnonymousUser) -> AlarmQuerySet:
+    """The alarms of the tasks that the user may see."""
+    tasks = visible_tasks(user)
+    return Alarm.objects.all() if can_everywhere(user, "view_task") else Alarm.objects.filter(task__in=tasks)
 
 
 def runs_with(user: User | AnonymousUser, action: str) -> QuerySet[Run]:

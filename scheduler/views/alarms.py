@@ -17,7 +17,7 @@ from scheduler import access
 from scheduler.models import Alarm
 
 from .gate import person, refused, staff_action, staff_page
-from .notices import alarm_rows, of_tasks
+from .notices import alarm_rows, with_related
 from .page import render_page
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ def alarms(request: HttpRequest) -> HttpResponseBase:
     """The open alarms, or with ``?all=1`` also those that were dismissed, newest first."""
     user = person(request)
     everything = request.GET.get("all") == "1"
-    found = of_tasks(Alarm.objects.order_by("-id") if everything else Alarm.objects.open(), access.visible_tasks(user))
+    visible = access.visible_alarms(user)
+    found = with_related(visible.order_by("-id") if everything else visible.open())
     before = _number(request.GET.get("before", ""))
     if before is not None:
         found = found.filter(pk__lt=before)
@@ -56,7 +57,7 @@ def alarms(request: HttpRequest) -> HttpResponseBase:
 @staff_action
 def alarm_dismiss(request: HttpRequest, pk: int) -> HttpResponseBase:
     user = person(request)
-    alarm = of_tasks(Alarm.objects.all(), access.visible_tasks(user)).filter(pk=pk).first()
+    alarm = access.visible_alarms(user).select_related("task").filter(pk=pk).first()
     if alarm is None:
         raise Http404(gettext("There is no alarm #%(id)s that you may see.") % {"id": pk})
     if not access.may_dismiss(user).filter(pk=alarm.task_id).exists():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scheduler import access
-from scheduler.models import Alarm, Schedule, SchedulerState
+from scheduler.models import Schedule, SchedulerState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
     from django.db.models import QuerySet
 
-    from scheduler.models import Task
+    from scheduler.models import Alarm, Task
     from scheduler.models.alarm import AlarmQuerySet
 
 PAUSES_AT_MOST = 10
@@ -29,7 +29,8 @@ def notices(user: User, task: Task | None) -> dict[str, Any]:
     paused_tasks = list(tasks.filter(paused_at__isnull=False).order_by("-paused_at")[: PAUSES_AT_MOST + 1])
     schedules = Schedule.objects.filter(task__in=tasks, paused_at__isnull=False).order_by("-paused_at")
     paused_schedules = list(schedules.select_related("task", "recurrence")[: PAUSES_AT_MOST + 1])
-    alarms = list(of_tasks(Alarm.objects.open(), tasks)[: ALARMS_AT_MOST + 1])
+    found = with_related(access.visible_alarms(user).open())
+    alarms = list((found if task is None else found.filter(task=task))[: ALARMS_AT_MOST + 1])
     paused = SchedulerState.paused()
     return {
         "paused": paused,
@@ -50,9 +51,9 @@ class AlarmRow:
     may_dismiss: bool
 
 
-def of_tasks(alarms: AlarmQuerySet, tasks: QuerySet[Task]) -> AlarmQuerySet:
-    """The alarms of these tasks, with what a page shows of them."""
-    return alarms.filter(task__in=tasks).select_related("task", "schedule__recurrence", "run__task")
+def with_related(alarms: AlarmQuerySet) -> AlarmQuerySet:
+    """The same alarms, with what a page shows of them."""
+    return alarms.select_related("task", "schedule__recurrence", "run__task")
 
 
 def alarm_rows(user: User, alarms: Iterable[Alarm]) -> list[AlarmRow]:

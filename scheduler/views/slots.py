@@ -84,7 +84,7 @@ def task_slots(request: HttpRequest, pk: int) -> HttpResponseBase:
     now, user = timezone.now(), person(request)
     not_run = request.GET.get("not_run") == "1"
     before = keyset.read(request.GET.get("before", ""))
-    runs = task.runs.of_slots().select_related("schedule__recurrence").with_pause()
+    runs = task.runs.of_slots().select_related("schedule__recurrence").explained()
     if not_run:
         runs = runs.not_run()
     if before is not None:
