@@ -66,18 +66,37 @@ def _wait_for(address: str, demo: subprocess.Popen[bytes]) -> None:
 
 def _take_all(browser: Browser, address: str, password: str) -> None:
     page = _logged_in(browser, address, password, width=1280, scheme="light")
-    for task in ("Fails on purpose", "Web log report", "Machine report"):
+    for task, name in (("Fails on purpose", "run-failed"), ("Web log report", ""), ("Machine report", "run")):
         _start(page, address, task)
         page.locator("[data-finished=yes]").wait_for(timeout=60_000)
-    _picture(page, "run")
+        if name == "run-failed":
+            page.get_by_role("link", name="First error in the log").click()
+            page.locator(".target").wait_for()
+        if name:
+            _picture(page, name)
+    page.get_by_role("link", name="Preview of machine_report.csv").click()
+    _picture(page, "file-preview")
     _start(page, address, "Countdown")
     page.locator("progress").first.wait_for(timeout=60_000)
     page.wait_for_timeout(1500)  # a little of it is over
     for scheme, width in (("light", 1280), ("dark", 1280), ("light", 360)):
         look = _logged_in(browser, address, password, width=width, scheme=scheme)
-        name = "main" + ("-dark" if scheme == "dark" else "") + ("-narrow" if width == 360 else "")
-        _picture(look, name)
+        kind = ("-dark" if scheme == "dark" else "") + ("-narrow" if width == 360 else "")
+        _picture(look, f"main{kind}")
+        if kind:
+            look.goto(page.url)
+            look.locator("#processes-heading").wait_for(timeout=60_000)
+            _picture(look, f"run{kind}")
+    _preview(page, address)
+    _pause(page, address, "Machine report", "The disk is nearly full")
+    for scheme, width in (("light", 1280), ("dark", 1280), ("light", 360)):
+        look = _logged_in(browser, address, password, width=width, scheme=scheme)
+        look.goto(f"{address}/scheduler/calendar/")
+        _picture(look, "calendar" + ("-dark" if scheme == "dark" else "") + ("-narrow" if width == 360 else ""))
     for name, path in (
+        ("slots", "/scheduler/tasks/2/slots/"),
+        ("alarms", "/scheduler/alarms/"),
+        ("admin-schedule", "/admin/scheduler/schedule/1/change/"),
         ("schedule", "/scheduler/schedule/"),
         ("admin-tasks", "/admin/scheduler/task/"),
         ("admin-task", "/admin/scheduler/task/1/change/"),
@@ -107,6 +126,26 @@ def _start(page: Page, address: str, task: str) -> None:
     page.select_option("[name=task]", label=task)
     page.locator("#content form [type=submit]").first.click()
     page.wait_for_url("**/scheduler/runs/*/")
+
+
+def _preview(page: Page, address: str) -> None:
+    """The form's preview, over a change of the clocks."""
+    page.goto(f"{address}/scheduler/schedule/")
+    page.select_option("[name=task]", label="Export users")
+    page.check("[name=when][value=recurring]")
+    page.locator("[name=recurrence]").select_option(label="Daily at 02:00 (cron) (every day at 02:00)")
+    page.select_option("[name=time_zone]", "Europe/Amsterdam")
+    page.fill("[name=anchor]", "2027-03-20T00:00")
+    page.locator("#preview td").first.wait_for()
+    _picture(page, "schedule-preview")
+
+
+def _pause(page: Page, address: str, task: str, why: str) -> None:
+    page.goto(f"{address}/admin/scheduler/task/")
+    page.get_by_role("link", name=task).click()
+    page.locator(".object-tools").get_by_role("link", name="Pause").click()
+    page.fill("[name=why]", why)
+    page.locator("#content form [type=submit]").first.click()
 
 
 def _picture(page: Page, name: str) -> None:

@@ -50,6 +50,8 @@ run-stop          GET   405       405       405       405       405       405   
 run-stop          POST  in        403       403       404       404       403       403       ok        ok        ok
 run-again         GET   405       405       405       405       405       405       405       405       405       405
 run-again         POST  in        403       403       404       404       403       ok        403       ok        ok
+run-again-changed GET   in        403       403       404       404       403       200       403       200       200
+run-again-changed POST  in        403       403       404       404       403       ok        403       ok        ok
 run-archive       GET   405       405       405       405       405       405       405       405       405       405
 run-archive       POST  in        403       403       404       404       403       403       403       ok        ok
 run-delete        GET   in        403       403       404       404       403       403       403       200       200
@@ -191,7 +193,7 @@ def test_a_fragment_is_not_answered_with_the_log_in_page(client: Client, world: 
 @pytest.mark.parametrize(
     "name",
     [
-        *("task-run", "run-stop", "run-again", "run-archive", "run-delete", "schedule"),
+        *("task-run", "run-stop", "run-again", "run-again-changed", "run-archive", "run-delete", "schedule"),
         *("pause", "task-pause", "schedule-pause", "alarm-dismiss", "alarms-dismiss"),
     ],
 )

@@ -200,3 +200,21 @@ def test_hostile_names_are_text(client: Client, owner: User, task: Task, slot: M
     page = client.get(url(task)).text
     assert "<script>alert" not in page
     assert "\x1b" not in page
+
+
+@pytest.mark.parametrize(
+    "query", ["", "?not_run=1", "?before=1790000000000000-5", "?not_run=1&before=1790000000000000-5"]
+)
+def test_the_ledger_is_read_from_its_index_in_order(client: Client, owner: User, task: Task, query: str) -> None:
+    if connection.vendor != "sqlite":
+        pytest.skip("PostgreSQL reads a table of few rows as a whole")
+    client.force_login(owner)
+    with CaptureQueriesContext(connection) as queries:
+        client.get(url(task) + query)
+    sql = next(each["sql"] for each in queries if '"scheduler_run"."slot_at" IS NOT NULL' in each["sql"])
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN QUERY PLAN {sql}")
+        plan = [row[3] for row in cursor.fetchall()]
+    index = "scheduler_run_slots_not_run" if "not_run" in query else "scheduler_run_slots"
+    assert any(line.startswith(f"SEARCH scheduler_run USING INDEX {index} (task_id=?") for line in plan)
+    assert not any("TEMP B-TREE" in line for line in plan)

@@ -92,8 +92,6 @@ def task_slots(request: HttpRequest, pk: int) -> HttpResponseBase:
         runs = runs.filter(slot_at__lte=at).filter(Q(slot_at__lt=at) | Q(pk__lt=key))
     page = list(runs[: PAGE + 1])
     shown = page[:PAGE]
-    for run in shown:
-        run.task = task
     last = shown[-1] if len(page) > PAGE else None
     query = {"not_run": "1"} if not_run else {}
     alive = list(Poller.objects.alive(now).values_list("host", flat=True))
