@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('scheduler', '0008_program_version'),
+        ('scheduler', '0009_limits'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
