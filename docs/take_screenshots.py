@@ -95,7 +95,6 @@ def _take_all(browser: Browser, address: str, password: str) -> None:
         _picture(look, "calendar" + ("-dark" if scheme == "dark" else "") + ("-narrow" if width == 360 else ""))
     for name, path in (
         ("slots", "/scheduler/tasks/2/slots/"),
-        ("alarms", "/scheduler/alarms/"),
         ("admin-schedule", "/admin/scheduler/schedule/1/change/"),
         ("schedule", "/scheduler/schedule/"),
         ("admin-tasks", "/admin/scheduler/task/"),

@@ -125,7 +125,7 @@ def test_the_form_shows_its_next_runs_while_one_fills_it_in(samples: World, live
 
     def act(page: Page) -> None:
         page.get_by_role("link", name="Schedule task").click()
-        page.get_by_label("On a recurrence").check()
+        page.locator("[name=when][value=recurring]").check()
         page.locator("[name=recurrence]").select_option(label="Early (every day at 02:30)")
         page.locator("[name=anchor]").fill("2090-03-20T00:00")
         page.locator("[name=time_zone]").select_option("Europe/Amsterdam")
