@@ -93,10 +93,17 @@ def _take_all(browser: Browser, address: str, password: str) -> None:
         look = _logged_in(browser, address, password, width=width, scheme=scheme)
         look.goto(f"{address}/scheduler/calendar/")
         _picture(look, "calendar" + ("-dark" if scheme == "dark" else "") + ("-narrow" if width == 360 else ""))
+    page.goto(f"{address}/scheduler/schedule/")
+    page.select_option("[name=task]", label="Purge old runs")
+    page.get_by_label("One by one").check()
+    page.get_by_label("--dry-run").check()
+    _picture(page, "arguments")
     for name, path in (
         ("slots", "/scheduler/tasks/2/slots/"),
         ("admin-schedule", "/admin/scheduler/schedule/1/change/"),
         ("schedule", "/scheduler/schedule/"),
+        ("task", "/scheduler/tasks/1/"),
+        ("timeline", "/scheduler/timeline/"),
         ("admin-tasks", "/admin/scheduler/task/"),
         ("admin-task", "/admin/scheduler/task/1/change/"),
         ("admin-access", "/admin/scheduler/task/1/access/"),

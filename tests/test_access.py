@@ -44,6 +44,12 @@ schedule          GET   in        403       403       200       200       200   
 schedule          POST  in        403       403       200       200       200       ok        200       ok        ok
 task-run          GET   405       405       405       405       405       405       405       405       405       405
 task-run          POST  in        403       403       404       404       403       ok        403       ok        ok
+task-detail       GET   in        403       403       404       404       200       200       200       200       200
+task-detail       POST  in        403       403       405       405       405       405       405       405       405
+timeline          GET   in        403       403       200       200       200       200       200       200       200
+timeline          POST  in        403       403       405       405       405       405       405       405       405
+task-arguments    GET   401       403       403       405       405       405       405       405       405       405
+task-arguments    POST  401       403       403       404       404       403       200       403       200       200
 run-detail        GET   in        403       403       404       404       200       200       200       200       200
 run-detail        POST  in        403       403       405       405       405       405       405       405       405
 run-stop          GET   405       405       405       405       405       405       405       405       405       405
@@ -114,6 +120,9 @@ class World:
             "alarms-dismiss": [],
             "alarm-dismiss": [self.alarm.pk],
             "calendar": [],
+            "task-arguments": [self.task.pk],
+            "task-detail": [self.task.pk],
+            "timeline": [],
             "file": [self.file.pk],
             "file-picture": [self.picture.pk],
             "file-preview": [self.file.pk],
@@ -133,6 +142,8 @@ class World:
         """What the page's form sends."""
         if name == "schedule":
             return {"task": self.task.pk, "when": "now", "time_zone": "UTC"}
+        if name == "task-arguments":
+            return {"name": "arguments"}
         if name == "alarms-dismiss":
             return {"up_to": self.alarm.pk}
         return {"why": "The disk is full."} if name.endswith("pause") else {}
@@ -213,7 +224,7 @@ def test_nothing_is_done_without_a_csrf_token(world: World, admin: User, name: s
     "name",
     [
         *("run-detail", "run-delete", "run-log", "run-stop", "task-run", "run-again"),
-        *("task-slots", "task-pause", "schedule-pause", "alarm-dismiss"),
+        *("task-detail", "task-slots", "task-pause", "schedule-pause", "alarm-dismiss"),
     ],
 )
 def test_what_is_not_there_and_what_may_not_be_seen_look_the_same(

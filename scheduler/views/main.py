@@ -51,7 +51,7 @@ def index(request: HttpRequest) -> HttpResponseBase:
 
 
 def chosen_task(request: HttpRequest) -> Task | None:
-    """The task of ``?task=``, if there is one. Raises Http404 for one that the user may not see."""
+    """The task that the address is narrowed down to. Raises Http404 for one that the user may not see."""
     given = request.GET.get("task", "")
     if not given:
         return None
