@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('scheduler', '0009_limits'),
+        ('scheduler', '0010_program_forms'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
