@@ -70,7 +70,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "argument_fields": {"access", "arguments", "models", "outputs", "programs"},
     "forms": {"access", "argument_fields", "models", "preview", "programs", "recurrences"},
     "admin": {
-        *("access", "argument_fields", "audit", "conf", "forms", "models", "pausing", "programs", "recurrences", "states"),
+        *("access", "argument_fields", "audit", "conf", "forms"),
+        *("models", "pausing", "programs", "recurrences", "states"),
     },
     "views": {
         "access",
