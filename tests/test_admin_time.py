@@ -95,6 +95,7 @@ def task_form(task: Task, *follow_ups: dict[str, Any], saved: int = 0) -> dict[s
         "retry_delay_seconds": "60",
         "retry_factor": "1",
         "after_failure": "keep",
+        "priority": "2",
         "schedules-TOTAL_FORMS": "0",
         "schedules-INITIAL_FORMS": "0",
         "follow_ups-TOTAL_FORMS": str(len(follow_ups)),
