@@ -16,6 +16,7 @@ from scheduler import access
 from scheduler.models import Poller, Run
 
 from .gate import person, staff_page, visible_task
+from .notices import notices
 from .page import admin_tasks_url, fragment_url, render_fragment, render_page
 from .rows import rows
 
@@ -35,20 +36,22 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 @staff_page
 @require_safe
 def index(request: HttpRequest) -> HttpResponseBase:
-    task = _chosen_task(request)
+    task = chosen_task(request)
     context = _tables(request, task, timezone.now())
     if "fragment" in request.GET:
         return render_fragment(request, "scheduler/_runs.html", context)
     context |= {
         "title": gettext("Task scheduler"),
         "fragment_url": fragment_url(request),
+        "may_pause": access.can_everywhere(request.user, "pause_all"),
         "may_schedule": access.tasks_with(request.user, "run_task").exists(),
         "admin_tasks_url": admin_tasks_url(request),
     }
     return render_page(request, "scheduler/index.html", context)
 
 
-def _chosen_task(request: HttpRequest) -> Task | None:
+def chosen_task(request: HttpRequest) -> Task | None:
+    """The task that the address is narrowed down to. Raises Http404 for one that the user may not see."""
     given = request.GET.get("task", "")
     if not given:
         return None
@@ -83,6 +86,7 @@ def _tables(request: HttpRequest, task: Task | None, now: datetime) -> dict[str,
         "newest_url": _url(task),
         "full": list({poller.host: poller for poller in pollers if poller.is_out_of_room}.values()),
         "health": _health(runs, now, pollers=len(hosts)),
+        **notices(person(request), task),
     }
 
 
