@@ -12,6 +12,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.translation import get_language, gettext, ngettext
 
 from scheduler.logs import printable
+from scheduler.states import Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -106,6 +107,13 @@ def units() -> str:
     return "|".join(text.replace("%(n)d", "{n}") for text in texts)
 
 
+@register.filter
+def as_sentence(value: object) -> str:
+    """``one_line``, with a full stop where the text does not end in a mark of its own."""
+    text = one_line(value).rstrip()
+    return text if text.endswith((".", "!", "?", "…")) else f"{text}."
+
+
 @register.filter(name="printable")
 def printable_filter(value: object) -> str:
     """A text that a program or a person gave, without anything that acts on the page around it."""
@@ -162,14 +170,15 @@ def run_title(run: Run) -> str:
     """What a run's bar in a chart says: which run, how it ended, from when to when."""
     name = one_line(run.task.name)
     start, end = run.started_at, run.finished_at
+    status = Status(run.status).label
     if start is None:
         at = timezone.localtime(run.slot_at or run.due_at)
         text = gettext("#%(id)s %(task)s: %(status)s, %(time)s")
-        return text % {"id": run.pk, "task": name, "status": run.get_status_display(), "time": f"{at:%H:%M:%S}"}
+        return text % {"id": run.pk, "task": name, "status": status, "time": f"{at:%H:%M:%S}"}
     values = {
         "id": run.pk,
         "task": name,
-        "status": run.get_status_display(),
+        "status": status,
         "start": f"{timezone.localtime(start):%H:%M:%S}",
     }
     if end is None:

@@ -1,4 +1,4 @@
-"""Pages by position: where a page starts is an instant and a row's id, so page 10,000 costs as much as the first."""
+"""Pages by position: a page starts at an instant and a row's id, so that the last one costs as much as the first."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from scheduler.states import FINISHED, Status
 
 from . import keyset
 from .gate import person, staff_page, visible_task
+from .notices import notices
 from .page import add_task_url, admin_tasks_url, fragment_url, render_fragment, render_page
 from .past import past_of
 from .rows import rows
@@ -52,6 +53,7 @@ def index(request: HttpRequest) -> HttpResponseBase:
         "title": gettext("Task scheduler"),
         "now": now,
         "fragment_url": fragment_url(request),
+        "may_pause": access.can_everywhere(request.user, "pause_all"),
         "may_schedule": access.anywhere(request.user, "run_task"),
         "admin_tasks_url": admin_tasks_url(request),
     }
@@ -118,7 +120,8 @@ def _tables(request: HttpRequest, task: Task | None, now: datetime) -> dict[str,
         "no_task": not found and not access.anywhere(user, "view_task"),
         "may_add_task": access.can_everywhere(user, "add_task"),
         "add_task_url": add_task_url(request),
-        "full": [poller for poller in pollers if poller.is_out_of_room],
+        "full": list({poller.host: poller for poller in pollers if poller.is_out_of_room}.values()),
+        **notices(user, task),
         "health": {
             "pollers": len(pollers),
             "processing": _count(running, section(running), selection.runs.processing()),

@@ -196,6 +196,7 @@ def test_the_keyboard_reaches_everything_that_the_list_of_shortcuts_names(task: 
     first, second = ended(task, 2)
 
     def act(page: Page) -> None:
+        expect(page.get_by_role("button", name="Keyboard shortcuts")).to_be_visible()
         page.keyboard.press("?")
         dialog = page.get_by_role("dialog", name="Keyboard shortcuts")
         expect(dialog).to_be_visible()
@@ -211,8 +212,10 @@ def test_the_keyboard_reaches_everything_that_the_list_of_shortcuts_names(task: 
         page.keyboard.press("k")
         page.keyboard.press("Enter")
         page.wait_for_url(f"**/scheduler/runs/{first.pk}/")
+        expect(page.get_by_role("button", name="Keyboard shortcuts")).to_be_visible()
         page.keyboard.press("h")
         page.wait_for_url("**/scheduler/")
+        expect(page.get_by_role("button", name="Keyboard shortcuts")).to_be_visible()
         page.keyboard.press("/")
         search = page.get_by_label("Search")
         expect(search).to_be_focused()
@@ -234,6 +237,7 @@ def test_shortcuts_can_be_turned_off(task: Task, live_server: Any) -> None:
         page.get_by_label("Use these keys").uncheck()
         page.get_by_role("button", name="Close").click()
         page.reload()
+        expect(page.get_by_role("button", name="Keyboard shortcuts")).to_be_visible()
         page.keyboard.press("?")
         expect(page.get_by_role("dialog")).to_be_hidden()
         page.get_by_role("button", name="Keyboard shortcuts").click()
