@@ -204,6 +204,7 @@ SCHEDULER: dict[str, Any] = {
     or {"sample_tasks": BASE_DIR / "sample_tasks"},
     "PROGRAM_USERS": _pairs(os.environ.get("SCHEDULER_PROGRAM_USERS", "")),
     "STORE_GROUP": os.environ.get("SCHEDULER_STORE_GROUP", ""),
+    "CGROUP": os.environ.get("SCHEDULER_CGROUP", ""),
     "CLIENT_ADDRESS_HEADER": "X-Real-IP" if HTTPS else "",
     # What this file reads: a task that uses the site's models needs the same values.
     "DJANGO_ENVIRONMENT": [

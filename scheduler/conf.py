@@ -51,6 +51,8 @@ class SchedulerSettings:
     """Names of further environment variables that a ``django`` task gets: what the site's settings read."""
     environment: tuple[str, ...] = ENVIRONMENT_ALLOWED
     """Names of the environment variables that every task gets."""
+    cgroup: Path | None = None
+    """A cgroup v2 folder in which the poller may make one for a run that is to be limited as a whole."""
     log_bytes: int = 256 * 1024**2
     """A run's log is cut here; the program goes on and the log says so."""
     output_bytes: int = 10 * 1024**3
@@ -108,6 +110,7 @@ def _read() -> SchedulerSettings:
     values["interpreters"] = {name: _absolute("INTERPRETERS", path) for name, path in interpreters.items()}
     project = values.get("project_folder") or getattr(settings, "BASE_DIR", None)
     values["project_folder"] = _absolute("PROJECT_FOLDER", project) if project else None
+    values["cgroup"] = _absolute("CGROUP", values["cgroup"]) if values.get("cgroup") else None
     for key in ("django_environment", "environment"):
         if key in values:
             if isinstance(values[key], str):

@@ -75,6 +75,7 @@ def examine(*, url: str, now: datetime) -> Iterator[Finding]:
         "task users": _task_users,
         "poller": lambda: _poller(now),
         "warm starts": lambda: _warm_starts(now),
+        "limits": lambda: _limits(now),
         "downloads": lambda: _downloads(url),
     }
     for what, look in looks.items():
@@ -262,6 +263,16 @@ def _warm_starts(now: datetime) -> str:
         said = "; ".join(f"{poller}: {' '.join(poller.cold_reason.split())}" for poller in cold)
         raise Problem(f"runs start slowly, mend this or set SCHEDULER['WARM'] to False: {said}")
     return "runs are forked from a process that has Django loaded"
+
+
+def _limits(now: datetime) -> str:
+    if scheduler_settings().cgroup is None:
+        return "limits of memory and processes of a whole run are not enforced: SCHEDULER['CGROUP'] is not set"
+    without = list(Poller.objects.alive(now).exclude(limits_problem=""))
+    if without:
+        said = "; ".join(f"{poller}: {poller.limits_problem}" for poller in without)
+        raise Problem(f"memory and processes of a whole run are not limited, see docs/limits.md: {said}")
+    return "memory and processes of a whole run are limited where a task says so"
 
 
 def _downloads(url: str) -> str:

@@ -74,9 +74,13 @@ def make_root() -> None:
 
 
 def free_bytes() -> int:
-    """How much room is left where runs write: on the disk of ROOT or that of the store, whichever has less."""
+    """How much room is left where runs write: on the disk of ROOT or that of the store, whichever has less.
+
+    Raises OSError when one of them is gone.
+    """
     given = scheduler_settings()
-    found = [os.statvfs(folder) for folder in (given.root, given.store)]
+    # The folder inside ROOT: ROOT itself is there also when the disk is not that belongs in this place.
+    found = [os.statvfs(folder) for folder in (given.root / "runs", given.store)]
     # A disk may have room and no inode left; file systems that make them as they go count none.
     return min(0 if disk.f_files and not disk.f_favail else disk.f_bavail * disk.f_frsize for disk in found)
 

@@ -35,6 +35,10 @@ class Reason(TextChoices):
     # A signal that the scheduler did not send ended the program.
     TIMED_OUT = "timed_out", _("timed out")
     # The scheduler stopped it at the task's time limit.
+    OUT_OF_MEMORY = "out_of_memory", _("out of memory")
+    # The kernel killed it and counted so in the run's own cgroup.
+    CPU_LIMIT = "cpu_limit", _("processor time used up")
+    # The kernel ended it at the task's limit of processor time for each process.
     LAUNCH_ERROR = "launch_error", _("launch error")
     # The program could not be started; it did not run.
     LOST = "lost", _("lost")

@@ -20,7 +20,7 @@ from django.utils.translation import gettext_lazy as _
 
 from scheduler import access, audit, programs
 from scheduler.conf import scheduler_settings
-from scheduler.models import AuditEntry, OutputFile, Run, Schedule, Task
+from scheduler.models import AuditEntry, OutputFile, Poller, Run, Schedule, Task
 
 from .access_page import access_page
 from .base import SchedulerAdmin, in_current_zone, is_anybody
@@ -29,6 +29,7 @@ from .schedules import ScheduleInline, plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from datetime import datetime
 
     from django.db.models import Field, QuerySet
     from django.http import HttpRequest, HttpResponse
@@ -40,6 +41,19 @@ else:
 
 # Django's own message about a protected row names model and field.
 IN_PROGRESS = _("The task has a run in progress. Stop it, then delete the task.")
+
+# In this order; the kernel counts the first two for all processes of a run together, where it can.
+LIMITS_AS_A_WHOLE = ("memory_mb", "max_processes")
+LIMITS = (
+    *LIMITS_AS_A_WHOLE,
+    "process_memory_mb",
+    "process_cpu_seconds",
+    "open_files",
+    "nice",
+    "log_mb",
+    "output_mb",
+    "output_files",
+)
 
 # In one sentence; the rest is counted.
 NAMED_AT_MOST = 10
@@ -60,6 +74,19 @@ class TaskForm(ModelForm):
         help_text=_("Another Python than the site's own (another virtual environment) is always started cold."),
     )
     arguments = ArgumentsField(help_text=_("As on a command line, with quotes around an argument with spaces."))
+    cleanup_path = forms.ChoiceField(
+        label=capfirst(_("clean-up program")),
+        required=False,
+        help_text=_(
+            "Runs once after each run whose program was started, however it ended: completed, failed, stopped or lost. "
+            "It writes into the run's log, has the same user, environment and limits, and changes nothing about the "
+            "result, which it finds in SCHEDULER_REASON, SCHEDULER_EXIT_CODE and SCHEDULER_SIGNAL."
+        ),
+    )
+    cleanup_arguments = ArgumentsField(
+        label=capfirst(_("clean-up arguments")),
+        help_text=_("As on a command line, with quotes around an argument with spaces."),
+    )
 
     class Meta:
         model = Task
@@ -74,6 +101,10 @@ class TaskForm(ModelForm):
             "enabled",
             "timeout_seconds",
             "grace_seconds",
+            *LIMITS,
+            "cleanup_path",
+            "cleanup_arguments",
+            "cleanup_timeout_seconds",
             "overlap",
             "max_runs",
             "group",
@@ -95,23 +126,46 @@ class TaskForm(ModelForm):
         field = self.fields["program_path"]
         assert isinstance(field, forms.ChoiceField)
         names = [str(program) for program in programs.found()]
-        choices = [("", "---------"), *((name, name) for name in names)]
-        if self.instance.program_path:
-            current = self.initial["program_path"] = self.instance.program
-            if current not in names:
-                problem = _problem(self.instance)
-                label = gettext("%(program)s (cannot be run)") % {"program": current} if problem else current
-                choices.append((current, label))
-                field.help_text = problem or field.help_text
-        elif not names:
+        self._offer("program_path", names, self.instance.program if self.instance.program_path else "")
+        self._offer("cleanup_path", names, self.instance.cleanup_program)
+        if not names:
             field.help_text = gettext(
                 "No program was found: put a Python file into a program folder of the settings first."
             )
-        field.choices = choices
+        as_a_whole = [self.fields[name] for name in LIMITS_AS_A_WHOLE if name in self.fields]  # none to look at only
+        if as_a_whole and (problem := _not_enforced(timezone.now())):
+            for limit in as_a_whole:
+                limit.help_text = f"{limit.help_text} {problem}"
         interpreter = self.fields["interpreter"]
         assert isinstance(interpreter, forms.ChoiceField)
         known = {*scheduler_settings().interpreters, self.instance.interpreter} - {""}
         interpreter.choices = [("", gettext("the site's own")), *((name, name) for name in sorted(known))]
+
+    def _offer(self, name: str, found: list[str], current: str) -> None:
+        """Let a program be chosen from those that are found; the current one stays a choice whatever became of it."""
+        field = self.fields[name]
+        assert isinstance(field, forms.ChoiceField)
+        choices = [("", "---------"), *((each, each) for each in found)]
+        if current:
+            self.initial[name] = current
+            if current not in found:
+                problem = _problem(current)
+                label = gettext("%(program)s (cannot be run)") % {"program": current} if problem else current
+                choices.append((current, label))
+                field.help_text = problem or field.help_text
+        field.choices = choices
+
+    def clean_cleanup_path(self) -> str:
+        """The path, as ``clean_program_path`` does it; no program is no clean-up."""
+        if not self.cleaned_data["cleanup_path"]:
+            self.instance.cleanup_root = ""
+            return ""
+        try:
+            program = programs.split(self.cleaned_data["cleanup_path"])
+        except programs.ProgramError as error:
+            raise ValidationError(str(error)) from error
+        self.instance.cleanup_root = program.root
+        return program.path
 
     def clean_program_path(self) -> str:
         """The path; the root goes straight to the row. Whether it can be run is for ``Task.clean`` to say."""
@@ -123,9 +177,26 @@ class TaskForm(ModelForm):
         return program.path
 
 
-def _problem(task: Task) -> str:
+def _folded_unless_set(task: Task | None, *names: str) -> tuple[str, ...]:
+    return () if task is not None and any(getattr(task, name) for name in names) else ("collapse",)
+
+
+def _not_enforced(now: datetime) -> str:
+    """A sentence where memory and processes of a whole run are not limited; empty when all pollers do it."""
+    pollers = list(Poller.objects.alive(now))
+    if not pollers:
+        return gettext("No poller is up: whether this is enforced is not known.")
+    # Not the system's words: the poller's page and the doctor have them.
+    hosts = sorted({poller.host_name for poller in pollers if poller.limits_problem})
+    if not hosts:
+        return ""
+    return gettext("Not enforced here (%(hosts)s): the poller has no cgroup for it.") % {"hosts": ", ".join(hosts)}
+
+
+def _problem(name: str) -> str:
     try:
-        programs.resolve(task.program_root, task.program_path)
+        program = programs.split(name)
+        programs.resolve(program.root, program.path)
     except programs.ProgramError as error:
         return str(error)
     return ""
@@ -202,6 +273,7 @@ class TaskAdmin(SchedulerAdmin):
         changeable = obj is None or self.has_change_permission(request, obj)
         owner = ("owner",) if obj is not None or self._may_choose_owner(request) else ()
         program = ("program_path", "arguments") if changeable else ("program", "argument_line")
+        cleanup = ("cleanup_path", "cleanup_arguments") if changeable else ("cleanup_program", "cleanup_line")
         warning = _(
             "Whoever may edit a task decides what is run as the scheduler's user on this machine: editing a task is "
             "running code. A task with the Django environment also holds the site's secrets, such as its secret key "
@@ -216,7 +288,25 @@ class TaskAdmin(SchedulerAdmin):
                     "description": warning if changeable else None,
                 },
             ),
-            (_("Limits"), {"fields": ("timeout_seconds", "grace_seconds", "overlap", "max_runs", "group", "priority")}),
+            (
+                _("Time and overlap"),
+                {"fields": ("timeout_seconds", "grace_seconds", "overlap", "max_runs", "group", "priority")},
+            ),
+            (
+                _("Limits"),
+                {
+                    "fields": LIMITS,
+                    "classes": _folded_unless_set(obj, *LIMITS),
+                    "description": _("What a run may use. What it has reached of it, its page says."),
+                },
+            ),
+            (
+                _("Clean-up"),
+                {
+                    "fields": (*cleanup, "cleanup_timeout_seconds"),
+                    "classes": _folded_unless_set(obj, "cleanup_path"),
+                },
+            ),
             (
                 _("After a failure"),
                 {"fields": ("retries", "retry_delay_seconds", "retry_factor", "after_failure")},
@@ -225,12 +315,20 @@ class TaskAdmin(SchedulerAdmin):
         )
 
     def get_readonly_fields(self, request: HttpRequest, obj: Task | None = None) -> tuple[str, ...]:
-        shown = ("program", "argument_line")
+        shown = ("program", "argument_line", "cleanup_program", "cleanup_line")
         return shown if self._may_choose_owner(request) else ("owner", *shown)
 
     @admin.display(description=_("arguments"))
     def argument_line(self, task: Task) -> str:
         return join_arguments(task.arguments) or "-"
+
+    @admin.display(description=_("clean-up program"))
+    def cleanup_program(self, task: Task) -> str:
+        return task.cleanup_program or "-"
+
+    @admin.display(description=_("clean-up arguments"))
+    def cleanup_line(self, task: Task) -> str:
+        return join_arguments(task.cleanup_arguments) or "-"
 
     def formfield_for_dbfield(self, db_field: Field[Any, Any], request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name != "owner":

@@ -21,6 +21,10 @@ class Executor(Protocol):
     def cold_reason(self) -> str:
         """Why runs start slowly that could start fast; empty when nothing is wrong."""
 
+    @property
+    def limits_problem(self) -> str:
+        """Why memory and processes of a whole run cannot be limited here; empty when they can be."""
+
     def prepare(self) -> None:
         """Keep ready what makes starts fast; called in each round."""
 

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from scheduler.executors import LaunchError
 from scheduler.supervisor import folder as protocol
+from scheduler.supervisor.launch import DIED
 
 SUPERVISOR = Path(protocol.__file__).resolve().parent
 # -I and -S: neither the environment nor site-packages reach the supervisor. UTF-8: file names are bytes.
@@ -25,7 +26,7 @@ class Launch(Protocol):
     """A launch that is under way."""
 
     def answer(self) -> str | None:
-        """What became of it, once that is known: empty when a supervisor has taken charge, else what went wrong."""
+        """What became of it, once that is known: empty unless something is wrong with the run."""
 
     def wait(self) -> None:
         """Stay until the answer is there."""
@@ -57,8 +58,10 @@ class ColdLaunch:
             assert self._process.stderr is not None
             with self._process.stderr as pipe:
                 said = pipe.read().decode(errors="replace").strip()
-            ok = self._process.returncode == 0
-            self._answer = "" if ok else said or f"the supervisor ended with {self._process.returncode}"
+            code = self._process.returncode
+            # Killed, it or its supervisor: the folder says how far they came, and the run is launched again if need be.
+            is_no_failure = code <= 0 or code == DIED
+            self._answer = "" if is_no_failure else said or f"the supervisor ended with {code}"
         return self._answer
 
     def wait(self) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from scheduler import outputs, programs
 from scheduler.conf import scheduler_settings
-from scheduler.executors import LaunchError
+from scheduler.executors import LaunchError, limits
 from scheduler.executors.launches import ColdLaunch, Launch
 from scheduler.executors.warm_process import WarmProcess
 from scheduler.models import Task
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # Where this process was started from, before and after symbolic links.
 START = Path(sys.argv[0]).absolute().parent
 RESOLVED_START = START.resolve()
+CLEANUP_SECONDS = 60
 
 
 class LocalExecutor:
@@ -33,6 +34,7 @@ class LocalExecutor:
     def __init__(self) -> None:
         self._launches: dict[uuid.UUID, Launch] = {}
         self.warm = WarmProcess()
+        self.limits_problem = limits.why_not_as_a_whole()
 
     def prepare(self) -> None:
         """Keep a warm process ready; to be called in each round. Starts are cold until it is, and where none can be."""
@@ -60,14 +62,16 @@ class LocalExecutor:
         try:
             program = programs.resolve(run.task.program_root, run.task.program_path)
             interpreter = programs.interpreter(run.task.interpreter)
-            environment = environment_for(run.task.environment)
             user = user_of(run.task)
-            if user is not None:
-                environment |= {"HOME": user["home"], "USER": user["name"], "LOGNAME": user["name"]}
+            environment = _environment_of(run.task, user)
             outputs.make_run_folders(run.uuid, (user["uid"], user["gid"]) if user else None)
             # Not flushed: after a crash of the machine the claimed run is launched again, and this is written anew.
             argv = [str(interpreter or sys.executable), str(program), *run.arguments]
-            folder.write(protocol.SPEC, _spec(run, argv, environment, user), durable=False)
+            spec = _spec(run, argv, environment, user)
+            spec |= limits.of_run(run, self.limits_problem)
+            if run.task.cleanup_path:
+                spec["cleanup"] = _cleanup(run.task, argv[0])
+            folder.write(protocol.SPEC, spec, durable=False)
         except programs.ProgramError as error:
             raise LaunchError(str(error)) from error
         except OSError as error:
@@ -85,7 +89,10 @@ class LocalExecutor:
 
     def collect(self, run: Run) -> None:
         if run.uuid not in self._launches:
-            self._launches[run.uuid] = ColdLaunch(outputs.run_folder(run.uuid).path, {})
+            # A clean-up command that is still to be run gets what it would have got from the first supervisor.
+            task = run.task
+            environment = _environment_of(task, user_of(task)) if task.cleanup_path else {}
+            self._launches[run.uuid] = ColdLaunch(outputs.run_folder(run.uuid).path, environment)
 
     def is_launching(self, run_uuid: uuid.UUID) -> bool:
         launch = self._launches.get(run_uuid)
@@ -117,6 +124,13 @@ def environment_for(kind: str) -> dict[str, str]:
     return environment
 
 
+def _environment_of(task: Task, user: dict[str, Any] | None) -> dict[str, str]:
+    environment = environment_for(task.environment)
+    if user is not None:
+        environment |= {"HOME": user["home"], "USER": user["name"], "LOGNAME": user["name"]}
+    return environment
+
+
 def _as_started(folder: Path) -> str:
     """The project's folder by the path that the poller was started by, if it is the same.
 
@@ -143,7 +157,6 @@ def user_of(task: Task) -> dict[str, Any] | None:
 
 
 def _spec(run: Run, argv: list[str], environment: dict[str, str], user: dict[str, Any] | None) -> dict[str, Any]:
-    given = scheduler_settings()
     return {
         "run": str(run.uuid),
         "id": run.pk,
@@ -154,10 +167,19 @@ def _spec(run: Run, argv: list[str], environment: dict[str, str], user: dict[str
         "timeout_seconds": run.task.timeout_seconds,
         "grace_seconds": run.task.grace_seconds,
         "log": str(outputs.log_path(run)),
-        "log_bytes": given.log_bytes,
         "store": str(outputs.store_folder(run.uuid)),
         "store_gid": outputs.store_gid(),
-        "output_bytes": given.output_bytes,
-        "output_files": given.output_files,
         "wake": str(wake_folder()),
+    }
+
+
+def _cleanup(task: Task, interpreter: str) -> dict[str, Any]:
+    """The clean-up command, by the program's own interpreter. Raises ProgramError when it cannot be run."""
+    users = scheduler_settings().program_users
+    if users.get(task.cleanup_root) != users.get(task.program_root):
+        raise programs.ProgramError(f"The folder of “{task.cleanup_program}” belongs to another Unix user.")
+    program = programs.resolve(task.cleanup_root, task.cleanup_path)
+    return {
+        "argv": [interpreter, str(program), *task.cleanup_arguments],
+        "timeout_seconds": task.cleanup_timeout_seconds or CLEANUP_SECONDS,
     }

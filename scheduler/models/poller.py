@@ -29,6 +29,8 @@ class Poller(models.Model):
     version = models.CharField(_("version"), max_length=20)
     capacity = models.PositiveIntegerField(_("capacity"))
     cold_reason = models.TextField(_("why starts are cold"), blank=True)  # as the system said it, untranslated
+    # Why memory and processes of a whole run cannot be limited here; empty when they can be. Untranslated as well.
+    limits_problem = models.TextField(_("why runs cannot be limited as a whole"), blank=True)
     free_bytes = models.BigIntegerField(_("room on its disk (bytes)"), null=True, blank=True)
     is_out_of_room = models.BooleanField(_("disk full"), default=False)  # then it starts no run
     started_at = models.DateTimeField(_("started"))

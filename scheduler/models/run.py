@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 # Among how many runs of a task its last success is looked for
 LAST_RUNS = 500
+WHY_LENGTH = 200
+MB = 1024**2
 
 
 def cascade_unless_processing(
@@ -304,6 +306,9 @@ class Run(models.Model):
     exit_code = models.IntegerField(_("exit code"), null=True, blank=True)
     signal = models.PositiveSmallIntegerField(_("signal"), null=True, blank=True)
 
+    # What the run has reached of its limits, with their values at that time: {"log_bytes": 1048576}
+    limits_reached = models.JSONField(_("limits reached"), default=dict, blank=True)
+
     message = models.TextField(_("message"), blank=True)
     progress_done = models.FloatField(_("progress"), null=True, blank=True)
     progress_total = models.FloatField(_("of"), null=True, blank=True)
@@ -325,6 +330,7 @@ class Run(models.Model):
         related_name="+",
     )
     cancel_requested_by_name = models.CharField(max_length=150, blank=True)
+    cancel_why = models.CharField(_("why it was stopped"), max_length=WHY_LENGTH, blank=True)
 
     objects = RunQuerySet.as_manager()
 
@@ -397,15 +403,17 @@ class Run(models.Model):
         name = user.get_username() if user else ""
         RunEvent.write([RunEvent(run=self, what=what, text=text, at=now, user=user, user_name=name)])
 
-    def cancel(self, *, by: User, now: datetime) -> bool:
+    def cancel(self, *, by: User, now: datetime, why: str = "") -> bool:
         """End this run: one that waits is cancelled here and now, for one that is processed it is asked for.
 
-        Returns False when the run was over already (or its stop was already asked for); that is not an error.
+        ``why`` is for people, and cut to the column. Returns False when the run was over already (or its stop was
+        already asked for); that is not an error.
         """
         requested: dict[str, Any] = {
             "cancel_requested_at": now,
             "cancel_requested_by": by,
             "cancel_requested_by_name": by.get_username(),
+            "cancel_why": why[:WHY_LENGTH],
         }
         with transaction.atomic():
             schedule = Schedule.objects.locked(self.schedule_id) if self.schedule_id is not None else None
@@ -420,7 +428,7 @@ class Run(models.Model):
                 return True
             asked = Run.objects.processing().filter(pk=self.pk, cancel_requested_at=None).update(**requested)
             if asked:
-                self.record(RunEvent.What.STOP_REQUESTED, now=now, user=by)
+                self.record(RunEvent.What.STOP_REQUESTED, requested["cancel_why"], now=now, user=by)
                 wake_on_commit()
             return bool(asked)
 
@@ -471,7 +479,22 @@ class Run(models.Model):
                 return self._sentence_queued()
             case Status.PROCESSING:
                 return self._sentence_processing()
-        return self._sentence_finished()
+        return f"{self._sentence_finished()} {self.limits_in_words}".strip()
+
+    @property
+    def limits_in_words(self) -> str:
+        """Which limits it has reached that did not end it, in sentences; empty when there are none."""
+        sentences = {
+            "processes": gettext("It reached its limit of %(limit)s processes at once, and could start no more."),
+            "log_bytes": gettext("Its log reached %(limit)s; the rest was dropped."),
+            "output_files": gettext("It left more than %(limit)s files; the others were not kept."),
+            "output_bytes": gettext("Its files were larger than %(limit)s in all; not all were kept."),
+        }
+        return " ".join(
+            sentences[name] % {"limit": _size(limit) if name.endswith("_bytes") else limit}
+            for name, limit in self.limits_reached.items()
+            if name in sentences
+        )
 
     def _sentence_queued(self) -> str:
         if self.ready_at is None or self.due_at > timezone.now():
@@ -509,8 +532,9 @@ class Run(models.Model):
         if self.is_replaced:
             return gettext("Is being stopped: the next run of its task takes its place.")
         if self.cancel_requested_at is not None:
-            values["user"] = self.cancel_requested_by_name
-            return gettext("Is being stopped, as %(user)s asked.") % values
+            values |= {"user": self.cancel_requested_by_name, "why": self.cancel_why}
+            text = gettext("Is being stopped, as %(user)s asked: %(why)s")
+            return (text if self.cancel_why else gettext("Is being stopped, as %(user)s asked.")) % values
         if self.started_at is None:
             return gettext("Is being started on host %(host)s since %(time)s.") % values
         return gettext("Processing on host %(host)s, process %(pid)s, since %(time)s.") % values
@@ -524,6 +548,9 @@ class Run(models.Model):
             "host": self.host_name,
             "signal": _signal_name(self.signal),
             "until": _local(self.slot_until),
+            "memory": _size(self.limits_reached.get("memory_bytes", 0)),
+            "seconds": self.limits_reached.get("cpu_seconds"),
+            "why": self.cancel_why,
         }
         match self.reason:
             case Reason.EXIT_CODE if self.exit_code == 0:
@@ -536,12 +563,27 @@ class Run(models.Model):
                 )
             case Reason.TIMED_OUT:
                 return gettext("Failed: stopped at its time limit.")
+            case Reason.OUT_OF_MEMORY if "memory_bytes" in self.limits_reached:
+                return (
+                    gettext("Failed: ended by the kernel, as its processes used more than %(memory)s together.")
+                    % values
+                )
+            case Reason.OUT_OF_MEMORY:
+                return gettext("Failed: ended by the kernel, as the machine had no memory left.")
+            case Reason.CPU_LIMIT:
+                return (
+                    gettext("Failed: ended by the kernel, as it had used its %(seconds)s seconds of processor time.")
+                    % values
+                )
             case Reason.LAUNCH_ERROR:
                 return gettext("Failed: the program could not be started: %(detail)s") % values
             case Reason.LOST:
                 return gettext("Lost on host %(host)s; it may have run. %(detail)s") % values
             case Reason.STOPPED_BY_USER if self.started_at is None:
-                return gettext("Cancelled by %(user)s before it started.") % values
+                text = gettext("Cancelled by %(user)s before it started: %(why)s")
+                return (text if self.cancel_why else gettext("Cancelled by %(user)s before it started.")) % values
+            case Reason.STOPPED_BY_USER if self.cancel_why:
+                return gettext("Stopped by %(user)s: %(why)s") % values
             case Reason.STOPPED_BY_USER:
                 return gettext("Stopped by %(user)s.") % values
             case Reason.OVERLAP:
@@ -578,6 +620,13 @@ def _local(instant: datetime | None) -> str:
     return formats.date_format(timezone.localtime(instant), "Y-m-d H:i:s") if instant else ""
 
 
+def _size(count: int) -> str:
+    """As the form of the task counts: a MB is 1024 * 1024 bytes."""
+    if count % MB:
+        return ngettext("%(count)d byte", "%(count)d bytes", count) % {"count": count}
+    return gettext("%(count)d MB") % {"count": count // MB}
+
+
 def _signal_name(number: int | None) -> str:
     try:
         return signal.Signals(number or 0).name
@@ -598,6 +647,9 @@ class RunEvent(models.Model):
         FINISHED = "finished", _("finished")
         NOT_COLLECTED = "not_collected", _("file not collected")
         PROCESSES_ENDED = "processes_ended", _("left-over processes ended")
+        PROCESSES_KILLED = "processes_killed", _("did not end when asked, and were killed")
+        CLEANED_UP = "cleaned_up", _("clean-up command ended")
+        NOT_LIMITED = "not_limited", _("limits of the whole run were not enforced")
         LAUNCHED_AGAIN = "launched_again", _("launched again")
         RECOVERED = "recovered", _("recovered from its run folder")
         RETRY_QUEUED = "retry_queued", _("retry queued")

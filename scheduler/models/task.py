@@ -12,6 +12,7 @@ from django.db import models, transaction
 from django.utils.translation import gettext_lazy as _
 
 from scheduler import programs
+from scheduler.conf import scheduler_settings
 from scheduler.wakeup import wake_on_commit
 
 from .pause import PAUSE_FIELDS, Pausable
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from .run import Run
 
+
+LARGEST_MB = 2**24  # 16 TB, more than any machine has
 
 # The object permissions of a task. Runs, schedules, files and events have none of their own.
 TASK_PERMISSIONS = (
@@ -111,6 +114,91 @@ class Task(Pausable):
         default=10,
         validators=[MaxValueValidator(3600)],
         help_text=_("Between asking the program to end (TERM) and ending it (KILL)."),
+    )
+    memory_mb = models.PositiveIntegerField(
+        _("memory of the run (MB)"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(8), MaxValueValidator(LARGEST_MB)],
+        help_text=_("Of all its processes together. Over it, the kernel ends the run; empty: no limit."),
+    )
+    max_processes = models.PositiveIntegerField(
+        _("processes of the run"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(1_000_000)],
+        help_text=_(
+            "How many processes and threads it may have at once. No further one can be started; empty: no limit."
+        ),
+    )
+    process_memory_mb = models.PositiveIntegerField(
+        _("address space per process (MB)"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(16), MaxValueValidator(LARGEST_MB)],
+        help_text=_(
+            "Per process, and counted before it is used: a program with Django begins at some 300 MB. Over it, the "
+            "program gets a MemoryError; empty: no limit."
+        ),
+    )
+    process_cpu_seconds = models.PositiveIntegerField(
+        _("processor time per process (seconds)"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(2**31 - 1)],
+        help_text=_("Per process; its children have as much again. Over it, the kernel ends it; empty: no limit."),
+    )
+    open_files = models.PositiveIntegerField(
+        _("open files per process"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(64), MaxValueValidator(1_000_000)],
+        help_text=_(
+            "Per process, connections included. A run does not start when the poller itself may not have as many; "
+            "empty: as the poller."
+        ),
+    )
+    nice = models.PositiveSmallIntegerField(
+        _("nice"),
+        null=True,
+        blank=True,
+        validators=[MaxValueValidator(19)],
+        help_text=_(
+            "1 to 19: leave the processor to others; 19 takes only what nobody else wants. Empty: as the poller."
+        ),
+    )
+    log_mb = models.PositiveIntegerField(
+        _("log (MB)"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(LARGEST_MB)],
+        help_text=_("What the program writes beyond that is dropped, and the run says so."),
+    )
+    output_mb = models.PositiveIntegerField(
+        _("output files (MB)"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(LARGEST_MB)],
+        help_text=_("All files of a run together. What is over it is not kept, and the run says so."),
+    )
+    output_files = models.PositiveIntegerField(
+        _("number of output files"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(1_000_000)],
+        help_text=_("Further files are not kept, and the run says so."),
+    )
+    cleanup_root = models.CharField(_("program folder of the clean-up"), max_length=100, blank=True)
+    cleanup_path = models.CharField(_("clean-up program"), max_length=500, blank=True)
+    cleanup_arguments = models.JSONField(
+        _("clean-up arguments"), default=list, blank=True, validators=[validate_arguments]
+    )
+    cleanup_timeout_seconds = models.PositiveIntegerField(
+        _("clean-up time limit (seconds)"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(3600)],
+        help_text=_("The clean-up is ended after this many seconds; empty: 60."),
     )
     overlap = models.CharField(
         _("overlap"),
@@ -230,6 +318,7 @@ class Task(Pausable):
             programs.interpreter(self.interpreter)
         except programs.ProgramError as error:
             raise ValidationError({"interpreter": str(error)}) from error
+        self._clean_cleanup()
         if self.overlap != self.Overlap.ALLOW:
             self.max_runs = 1  # dropped, not refused: the form shows it always
         for address in self.alarm_addresses:
@@ -238,6 +327,23 @@ class Task(Pausable):
             except ValidationError as error:
                 text = _("“%(address)s” is not an e-mail address. Write one a line.") % {"address": address}
                 raise ValidationError({"alarm_addressees": text}) from error
+
+    def _clean_cleanup(self) -> None:
+        if not self.cleanup_path:
+            return
+        try:
+            programs.resolve(self.cleanup_root, self.cleanup_path)
+        except programs.ProgramError as error:
+            raise ValidationError({"cleanup_path": str(error)}) from error
+        users = scheduler_settings().program_users
+        if users.get(self.cleanup_root) != users.get(self.program_root):
+            text = _("Its folder belongs to another Unix user than the program's. Choose one of the same user.")
+            raise ValidationError({"cleanup_path": text})
+
+    @property
+    def cleanup_program(self) -> str:
+        """The clean-up program's name, as that of ``program``; empty when there is none."""
+        return programs.join(self.cleanup_root, self.cleanup_path) if self.cleanup_path else ""
 
     @property
     def alarm_addresses(self) -> list[str]:

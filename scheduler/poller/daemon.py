@@ -118,6 +118,8 @@ class PollerDaemon:
                 self.schema.look_again()
             elif isinstance(error, OperationalError | InterfaceError):
                 self._say("the database does not answer", error)
+            elif isinstance(error, OSError):
+                self._say("this machine refuses what a round needs", error)  # such as a folder whose disk is gone
             else:
                 # Runs are in its hands: it says what is wrong and goes on, as the next round may be better.
                 logger.exception("this round failed; the next one follows")
@@ -136,7 +138,7 @@ class PollerDaemon:
         elif trouble:
             logger.warning("%s", trouble)
         else:
-            logger.info("the database answers again")
+            logger.info("going on")
 
     def tick(self, now: datetime) -> int:
         """One round; how many runs and archives of this host are under way after it."""
@@ -256,6 +258,7 @@ class PollerDaemon:
             start_ticks=me.start_ticks,
             version=scheduler.__version__,
             capacity=self.capacity,
+            limits_problem=self.executor.limits_problem,
             seen_at=datetime.min.replace(tzinfo=UTC),
         )
 

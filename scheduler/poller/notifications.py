@@ -29,6 +29,7 @@ class Notifications:
     def __init__(self) -> None:
         self._connection: psycopg.Connection[object] | None = None
         self._next_try = 0.0
+        self._has_warned = False
 
     def listen(self) -> None:
         """Connect, unless it is connected; without success it is tried again some seconds later.
@@ -45,9 +46,13 @@ class Notifications:
             listening = psycopg.connect(**{**parameters, "autocommit": True})
             listening.execute(f"LISTEN {CHANNEL}")
         except psycopg.Error as error:
-            logger.warning("pollers of other machines are not heard (%s); trying again", str(error).strip())
+            if not self._has_warned:
+                said = " ".join(str(error).split())
+                logger.warning("what other machines queue is not heard at once (%s); trying again", said)
+            self._has_warned = True
             return
         self._connection = listening
+        self._has_warned = False
 
     def fileno(self) -> int | None:
         return None if self._connection is None else self._connection.fileno()

@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 PATIENCE_SECONDS = 2.0
 SAMPLE_EVERY_SECONDS = 2.0
 MESSAGES_KEPT = 1000
+# Of the processes that a run folder names
+NAMES, NAME_LENGTH = 10, 50
 
 
 @dataclass(slots=True)
@@ -253,7 +255,7 @@ class Watcher:
             detail = f"The machine restarted at {_boot_time()}."
         else:
             detail = "Its supervisor was killed."
-            ended = end_strays(folder, {"run": str(run.uuid)})
+            ended = end_strays(folder, {**(folder.read(protocol.SPEC) or {}), "run": str(run.uuid)})
             if ended:
                 run.record(RunEvent.What.PROCESSES_ENDED, str(ended), now=now)
             task = folder.read(protocol.TASK) or {}
@@ -287,9 +289,10 @@ class Watcher:
     def _ingest(self, run: Run, result: dict[str, Any], now: datetime) -> None:
         """Write a run's end and its files into the database; its folder is removed at the end of the round."""
         exited = result.get(protocol.EXIT) or {"reason": Reason.LOST, "detail": "Its run folder is gone."}
+        done = result.get(protocol.DONE) or {}
         try:
-            rows = outputs.rows_of_files(run, result.get(protocol.DONE) or {}, now)
-            problems = outputs.problems_of(result.get(protocol.DONE) or {})
+            rows = outputs.rows_of_files(run, done, now)
+            problems = outputs.problems_of(done)
         except (KeyError, TypeError, ValueError):
             # A program that runs as the scheduler's own user can write into its run folder.
             rows, problems = [], ["the list of collected files is damaged"]
@@ -298,7 +301,9 @@ class Watcher:
         if reason is Reason.STOPPED_BY_USER and run.is_replaced:
             reason = Reason.REPLACED
         values: dict[str, Any] = {"finished_at": _instant(exited.get("at"), now)}
-        events = [(RunEvent.What.NOT_COLLECTED, problem) for problem in problems]
+        if reached := {**_limits(exited), **_limits(done)}:
+            values["limits_reached"] = reached
+        events = [*_findings(done), *((RunEvent.What.NOT_COLLECTED, problem) for problem in problems)]
         if run.started_at is None and task and started:
             values |= {**_start(started, task, now), "version": self._versions.of(run, outputs.run_folder(run.uuid))}
             events = [*_start_events(run, started), *events]
@@ -365,6 +370,44 @@ def _outcome(exited: dict[str, Any]) -> tuple[Status, Reason]:
     if reason is Reason.EXIT_CODE and exited.get("exit_code") == 0:
         return Status.COMPLETED, reason
     return Status.FAILED, reason
+
+
+LIMITS = ("memory_bytes", "cpu_seconds", "processes", "log_bytes", "output_bytes", "output_files")
+
+
+def _limits(found: dict[str, Any]) -> dict[str, int]:
+    """What a file of the run folder says of reached limits; what makes no sense is left out."""
+    given = found.get("limits")
+    if not isinstance(given, dict):
+        return {}
+    return {name: number for name in LIMITS if (number := _number(given.get(name), 2**63)) is not None}
+
+
+def _findings(done: dict[str, Any]) -> list[tuple[RunEvent.What, str]]:
+    """What the supervisor has found out beside the result, as events."""
+    found = []
+    for name, what in (("left", RunEvent.What.PROCESSES_ENDED), ("killed", RunEvent.What.PROCESSES_KILLED)):
+        if isinstance(names := done.get(name), list):
+            found.append((what, ", ".join(str(each)[:NAME_LENGTH] for each in names[:NAMES])))
+    if isinstance(cleanup := done.get("cleanup"), dict):
+        found.append((RunEvent.What.CLEANED_UP, _cleanup_in_words(cleanup)))
+    if isinstance(problem := done.get("not_limited"), str):
+        found.append((RunEvent.What.NOT_LIMITED, problem))
+    return found
+
+
+def _cleanup_in_words(cleanup: dict[str, Any]) -> str:
+    match cleanup.get("reason"):
+        case None:
+            return "nobody saw its end"
+        case "exit_code":
+            return f"exit code {cleanup.get('exit_code')}"
+        case "signal":
+            return f"signal {cleanup.get('signal')}"
+        case "launch_error":
+            return str(cleanup.get("detail"))
+        case reason:
+            return str(reason).replace("_", " ")
 
 
 def _number(value: object, limit: int) -> int | None:

@@ -31,8 +31,15 @@ class NotCollected(Exception):  # noqa: N818  (an outcome, not an error)
     """A file stays behind; the text says why."""
 
 
-def collect(folder: RunFolder, spec: dict[str, Any]) -> None:
-    """Collect the files of a run in which no process is left any more, and write done.json."""
+class TooLarge(NotCollected):
+    """The run's files are larger than its limit."""
+
+
+def collect(folder: RunFolder, spec: dict[str, Any], found: dict[str, Any] | None = None) -> None:
+    """Collect the files of a run in which no process is left any more, and write done.json.
+
+    ``found`` is what else was found out about the run; it goes into the same file.
+    """
     owners = {int(spec["user"]["uid"]) if spec.get("user") else os.geteuid()}
     plan = folder.read(OUTPUTS)
     if plan is None:
@@ -42,6 +49,8 @@ def collect(folder: RunFolder, spec: dict[str, Any]) -> None:
         owners.add(os.geteuid())  # taken already, before the collection was interrupted
     files: list[dict[str, Any]] = []
     problems = list(plan["problems"])
+    found = found or {}
+    reached = {**found.get("limits", {}), **plan.get("limits", {})}
     room = int(spec["output_bytes"])
     with opened(spec["store"], FOLDER_FLAGS) as store:
         for entry in plan["files"]:
@@ -50,6 +59,8 @@ def collect(folder: RunFolder, spec: dict[str, Any]) -> None:
                     size, digest = _collect_file(output, entry["path"], store, entry["id"], spec, owners, room)
             except NotCollected as why:
                 problems.append({"path": entry["path"], "why": str(why)})
+                if isinstance(why, TooLarge):
+                    reached["output_bytes"] = int(spec["output_bytes"])
             except OSError as error:
                 if _may_fit_later(error, folder, entry["path"], store):
                     raise  # its supervisor ends, and another one takes this up when there is room
@@ -61,7 +72,10 @@ def collect(folder: RunFolder, spec: dict[str, Any]) -> None:
             # One flush for all of them, before done.json says that they are there.
             ctypes.CDLL(None, use_errno=True).syncfs(store)
     # Not flushed: after a crash of the machine the collection is done again, with the same ids.
-    folder.write(DONE, {"files": files, "problems": problems}, durable=False)
+    done = {"files": files, "problems": problems, **found}
+    if reached:
+        done["limits"] = reached
+    folder.write(DONE, done, durable=False)
 
 
 def _may_fit_later(error: OSError, folder: RunFolder, path: list[str], store: int) -> bool:
@@ -97,7 +111,7 @@ def _plan(output: str, most: int, owners: set[int]) -> dict[str, Any]:
         problems.append({"path": [], "why": f"the output folder cannot be read: {error.strerror}"})
     if too_many:
         problems.append({"path": [], "why": f"{too_many} more files than the {most} that are collected"})
-    return {"files": files, "problems": problems[:1000]}
+    return {"files": files, "problems": problems[:1000], "limits": {"output_files": most} if too_many else {}}
 
 
 def _walk(folder: int, path: list[str], owners: set[int]) -> Iterator[tuple[list[str], str]]:
@@ -137,7 +151,7 @@ def _collect_file(
             with opened(path[-1], FILE_FLAGS, parent) as source:
                 found = _check(source, {os.geteuid()})
                 if found.st_size > room:
-                    raise NotCollected("the run's files are larger than the limit")
+                    raise TooLarge("the run's files are larger than the limit")
                 _move(parent, path[-1], source, found, store, name)
     except FileNotFoundError:
         pass  # moved already, before the collection was interrupted; if not, the next line says so

@@ -6,6 +6,7 @@
 ``started.json``   the supervisor: from now on a second start is impossible
 ``task.json``      the program's process: pid, start ticks, session
 ``exit.json``      how the program ended
+``cleanup.json``   the task's clean-up command was begun: a second start is impossible
 ``outputs.json``   which files are collected, under which ids
 ``done.json``      the files that were collected: nothing is left to do
 ``stop.json``      written by the poller: stop the program
@@ -34,6 +35,7 @@ LOCK = "lock"
 STARTED = "started.json"
 TASK = "task.json"
 EXIT = "exit.json"
+CLEANUP = "cleanup.json"
 OUTPUTS = "outputs.json"
 DONE = "done.json"
 STOP = "stop.json"
@@ -102,14 +104,14 @@ class RunFolder:
             os.chown(self.file(OUTPUT), *owner, follow_symlinks=False)
         os.close(reports)
 
-    def mark_started(self, content: dict[str, Any]) -> None:
+    def mark_started(self, content: dict[str, Any], name: str = STARTED) -> None:
         """Write started.json so that it is on the disk before the program runs. Raises FileExistsError the second time.
 
         One flush, of the file: it takes the name of a new file along on the journaling file systems of Linux, and what
         counts is that the file is there, even if a crash has left it without its content.
         """
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(self.file(STARTED), flags, 0o600)
+        descriptor = os.open(self.file(name), flags, 0o600)
         try:
             os.write(descriptor, json.dumps({"version": VERSION, **content}).encode())
             os.fsync(descriptor)

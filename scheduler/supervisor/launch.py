@@ -10,19 +10,21 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .collect import collect
-from .folder import DONE, EXIT, SPEC, STARTED, SUPERVISOR_LOG, RunFolder
+from .folder import DONE, EXIT, SPEC, STARTED, SUPERVISOR_LOG, TASK, RunFolder
 from .program import Program
 from .supervise import Supervision, end_strays
+
+DIED = 3  # Python itself ends with 1 or 2 when something is wrong
 
 
 def main(argv: list[str]) -> None:
     """Start the supervisor of the run whose folder is named, and return to the launcher.
 
     The launcher waits for this process only: exit code 0 when a supervisor has taken charge (or there is nothing left
-    to do), 1 with a sentence on stderr when none could.
+    to do), 1 with a sentence on stderr when none could, DIED when it ended without a word.
     """
     folder = RunFolder(argv[1])
     answer, ready = os.pipe()
@@ -30,10 +32,11 @@ def main(argv: list[str]) -> None:
         os.close(ready)
         with os.fdopen(answer, "rb") as pipe:
             said = pipe.read().decode(errors="replace")
-        if said != "ok":
-            sys.stderr.write(said or "the supervisor ended before it was ready")
-            sys.stderr.flush()
-        os._exit(0 if said == "ok" else 1)
+        if said == "ok":
+            os._exit(0)
+        sys.stderr.write(said)
+        sys.stderr.flush()
+        os._exit(1 if said else DIED)
     os.close(answer)
     os.setsid()
     become_supervisor(folder, ready)
@@ -95,14 +98,27 @@ def supervise(folder: RunFolder, *, ready: Callable[[], None], parked: Program |
     spec = folder.read(SPEC)
     if spec is None:
         raise RuntimeError("spec.json is missing or damaged")
+    found: dict[str, Any] = {}
     if folder.has(EXIT):
         ready()
         end_strays(folder, spec)
     elif folder.has(STARTED):
         return ready()  # its supervisor died: a second start is impossible, the poller says what became of it
     else:
-        Supervision(folder, spec, parked).run(ready)
-    collect(folder, spec)
+        supervision = Supervision(folder, spec, parked)
+        supervision.run(ready)
+        found = supervision.findings()
+    if "cleanup" in spec and folder.has(TASK):
+        from .cleanup import clean_up
+
+        found["cleanup"] = clean_up(folder, spec)
+    if "not_limited" in spec:
+        found["not_limited"] = spec["not_limited"]
+    if "cgroup" in spec:
+        from .limits import Cgroup
+
+        Cgroup(spec["cgroup"]).remove()
+    collect(folder, spec, found)
     wake(spec["wake"])
     return None
 

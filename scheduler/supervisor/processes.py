@@ -50,6 +50,15 @@ def is_alive(pid: int, start_ticks: int) -> bool:
     return process is not None and process.start_ticks == start_ticks and not process.is_zombie
 
 
+def name(pid: int) -> str:
+    """A process for people: its name and number."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return f"{file.read().strip()} ({pid})"
+    except (FileNotFoundError, ProcessLookupError):
+        return f"({pid})"
+
+
 def everything() -> dict[int, Process]:
     """All processes of the machine by pid, zombies left out."""
     found = (look_at(int(name)) for name in os.listdir("/proc") if name.isdigit())

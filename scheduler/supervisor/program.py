@@ -37,9 +37,9 @@ class Program:
     start_ticks: int
     """Its start, which tells it from a later process of the same pid."""
 
-    def go(self, folder: str, argv: list[str], variables: dict[str, str]) -> None:
+    def go(self, folder: str, argv: list[str], variables: dict[str, str], limits: dict[str, int] | None = None) -> None:
         """Let it become the program. It must be findable by everybody beforehand."""
-        text = json.dumps({"folder": folder, "argv": argv, "variables": variables}) + "\n"
+        text = json.dumps({"folder": folder, "argv": argv, "variables": variables, "limits": limits}) + "\n"
         try:
             with os.fdopen(self.orders, "wb") as pipe:
                 pipe.write(text.encode())
@@ -124,6 +124,10 @@ def _become_program(
         text += part
     order = json.loads(text)
     os.chdir(order["folder"])
+    if order["limits"]:
+        from . import limits  # loaded already where this process has another user, who may not read it
+
+        limits.apply(order["limits"])
     execute(order["argv"], order["variables"])
 
 

@@ -19,6 +19,7 @@ from .program import READ_BYTES, Program, fork_program
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 LOOK_EVERY_SECONDS = 1.0
 TREE_LOOK_SECONDS = 0.05
+NAMED_AT_MOST = 10  # processes that are named to people
 READS_AT_ONCE = 64  # a program that never stops writing must not keep the supervisor from looking at the rest
 
 
@@ -42,11 +43,15 @@ class Supervision:
         self.started_at = time.monotonic()
         self.log_room = int(spec["log_bytes"])
         self.log_dropped = 0
+        self.log_is_full = False  # it has reached its limit, whatever room the disk has
+        self.left: list[str] = []
+        self.killed: list[str] = []
 
     def run(self, ready: Callable[[], None]) -> None:
         """Start the program and stay until its tree is empty; ``ready`` is called when the start is on disk."""
         if self.parked is None:
             become_subreaper()  # it is one already, else
+        self.result = self.folder.prepare_result()
         self._open()
         self.folder.mark_started({**identity(), "claim_token": self.spec["claim_token"], "at": time.time()})
         if self.folder.has(STOP):
@@ -68,7 +73,6 @@ class Supervision:
     # Start
 
     def _open(self) -> None:
-        self.result = self.folder.prepare_result()
         self.log = os.open(
             self.spec["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640
         )
@@ -78,14 +82,29 @@ class Supervision:
 
     def _findable_program(self) -> Program:
         """The program's process, once everybody can find it."""
-        program = self.parked or fork_program(self.spec.get("user"))
-        self.pid, self.pipe = program.pid, program.output
+        program = self.parked or self._fork()
         # Not flushed: when the machine itself ends, no process is left that would have to be found.
-        task = {"pid": self.pid, "start_ticks": program.start_ticks, "session": self.pid}
+        task = {"pid": program.pid, "start_ticks": program.start_ticks, "session": program.pid}
         self.folder.write(TASK, task, durable=False)
+        self._take(program)
         return program
 
-    def _let_go(self, program: Program, ready: Callable[[], None]) -> None:
+    def _fork(self) -> Program:
+        if "limits" in self.spec:
+            from . import limits
+
+            limits.make_room(self.spec["limits"])
+        return fork_program(self.spec.get("user"))
+
+    def _take(self, program: Program) -> None:
+        """Take charge of it: from now on its end is the run's. Raises OSError when it cannot be limited."""
+        if "cgroup" in self.spec:
+            from .limits import Cgroup
+
+            Cgroup(self.spec["cgroup"]).take(program.pid)
+        self.pid, self.pipe = program.pid, program.output
+
+    def _let_go(self, program: Program, ready: Callable[[], None], **further: str) -> None:
         """Start the program; all that it need not wait for comes after that, and may not fail."""
         output = self.folder.file(OUTPUT)
         variables = {
@@ -94,8 +113,9 @@ class Supervision:
             "SCHEDULER_OUTPUT": output,
             "SCHEDULER_REPORTS": self.folder.file(REPORTS),
             "PWD": output,
+            **further,
         }
-        program.go(output, self.spec["argv"], variables)
+        program.go(output, self.spec["argv"], variables, self.spec.get("limits"))
         ready()
         self.control = self._open_control()
         self.trouble = program.wait_for_start()
@@ -176,6 +196,10 @@ class Supervision:
             result |= {"reason": "signal", "signal": os.WTERMSIG(status)}
         else:
             result |= {"reason": "exit_code", "exit_code": os.waitstatus_to_exitcode(status)}
+        if "limits" in self.spec or "cgroup" in self.spec:
+            from . import limits
+
+            result |= limits.reason_of(result, self.spec)
         if self.stop_reason:
             result["reason"] = self.stop_reason
         self._write_result(result)
@@ -189,13 +213,45 @@ class Supervision:
         """Ask everything that is left to end, and end it after the grace time; keep its output meanwhile."""
         deadline = time.monotonic() + float(self.spec["grace_seconds"])
         asked = False
+        # After an end of its own, what is just ending with it is given a moment.
+        at_once = bool(self.stop_reason)
         while self._reap():
-            left = processes.descendants(os.getpid())
-            if not asked or time.monotonic() >= deadline:
+            if at_once and (not asked or time.monotonic() >= deadline):
+                left = processes.descendants(os.getpid())
+                self._remember(left, asked)
+                if asked and "cgroup" in self.spec:
+                    from .limits import Cgroup
+
+                    Cgroup(self.spec["cgroup"]).kill()
                 processes.send(signal.SIGKILL if asked else signal.SIGTERM, left)
                 asked = True
+            at_once = True
             self._step(TREE_LOOK_SECONDS)
         self._pump()
+
+    def _remember(self, left: list[processes.Process], asked: bool) -> None:
+        """Keep the names of what outlived the program that ended by itself, and of what had to be killed."""
+        names = self.killed if asked else self.left
+        if (asked or not self.stop_reason) and self.pid and not names:
+            names += [processes.name(process.pid) for process in left[:NAMED_AT_MOST]]
+
+    def findings(self) -> dict[str, Any]:
+        """What people are told of the run beside its result; to be asked for when its tree is empty."""
+        found: dict[str, Any] = {}
+        reached: dict[str, int] = {}
+        if "cgroup" in self.spec:
+            from .limits import Cgroup
+
+            reached = Cgroup(self.spec["cgroup"]).reached()
+        if self.log_is_full:
+            reached["log_bytes"] = self.spec["log_bytes"]
+        if reached:
+            found["limits"] = reached
+        if self.left:
+            found["left"] = self.left
+        if self.killed:
+            found["killed"] = self.killed
+        return found
 
     # The log
 
@@ -216,6 +272,7 @@ class Supervision:
 
     def _keep(self, data: bytes) -> None:
         kept = data[: self.log_room]
+        self.log_is_full |= len(kept) < len(data)
         if self.log_dropped and kept and not self._note_dropped():
             kept = b""  # the disk is still full
         try:
@@ -276,6 +333,10 @@ def end_strays(folder: RunFolder, spec: dict[str, Any]) -> int:
     """End what is left of a run whose supervisor died, in passes until nothing is found; how many there were."""
     task = folder.read(TASK) or {}
     ended = 0
+    if "cgroup" in spec:
+        from .limits import Cgroup
+
+        Cgroup(spec["cgroup"]).kill()
     while strays := processes.of_run(
         spec["run"], folder.path, leader=task.get("pid"), leader_ticks=task.get("start_ticks")
     ):

@@ -35,7 +35,7 @@ def run_stop(request: HttpRequest, pk: int) -> HttpResponseBase:
     run = visible_run(request, pk)
     require(request, "stop_run", run.task)
     with transaction.atomic():
-        asked = run.cancel(by=person(request), now=timezone.now())
+        asked = run.cancel(by=person(request), now=timezone.now(), why=_one_line(request.POST.get("why", "")))
         if asked:
             audit.record(request, AuditEntry.Action.STOP, task=run.task, run=run)
     run.refresh_from_db(fields=["status", "finished_at"])
@@ -178,6 +178,10 @@ def _back(request: HttpRequest, run: Run | None) -> HttpResponse:
     if run is None or request.POST.get("from") == "index":
         return redirect("scheduler:index")
     return redirect(run)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _name(run: Run) -> str:

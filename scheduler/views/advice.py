@@ -20,6 +20,10 @@ SIGKILL = 9
 _BY_REASON = {
     Reason.EXIT_CODE: _("Its log says why."),
     Reason.SIGNAL: _("Something outside of the scheduler ended it, or the program did so itself."),
+    Reason.OUT_OF_MEMORY: _(
+        "Find out what takes so much. The limit, if it was one, is the task's “memory of the run”."
+    ),
+    Reason.CPU_LIMIT: _("Its log says what it was at. The limit is the task's “processor time per process”."),
     Reason.LAUNCH_ERROR: _("The program has not run. Mend what the sentence above names, then run it again."),
     Reason.LOST: _(
         "See in its log and its files how far it came. Run it again only if its work may be done twice without harm."

@@ -68,7 +68,7 @@ def test_a_healthy_set_up_is_green(healthy: Path) -> None:
 def test_the_command_prints_a_line_each_and_ends_with_0_or_1(healthy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     call_command("doctor")
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 13
+    assert len(lines) == 14
     assert all(line.startswith("ok ") for line in lines)
     (healthy / "store").chmod(0o2777)
     with pytest.raises(SystemExit) as ended:

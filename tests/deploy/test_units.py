@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 WEB, POLLER = "scheduler-web.service", "scheduler-poller.service"
 TASK_USERS = "scheduler-poller.service.d/task-users.conf"
+RUNS, LIMITS = "scheduler-runs.service", "scheduler-poller.service.d/limits.conf"
 # systemd's own scale: 0 is no exposure at all, 10 a service without any protection; "OK" ends at 5.
-EXPOSURE_AT_MOST = {WEB: 1.5, POLLER: 3.5}
+EXPOSURE_AT_MOST = {WEB: 1.5, POLLER: 3.5, RUNS: 1.5}
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def units(tmp_path: Path) -> Path:
         "POLLER_USER": "scheduler",
         "STORE_GROUP": "scheduler-store",
     }
-    for name in (WEB, POLLER):
+    for name in (WEB, POLLER, RUNS):
         (tmp_path / name).write_text(fill_in(DEPLOY / "systemd" / name, variables))
     return tmp_path
 
@@ -53,17 +54,17 @@ def service(path: Path) -> configparser.SectionProxy:
     return parser["Service"]
 
 
-@pytest.mark.parametrize("name", [WEB, POLLER])
-@pytest.mark.parametrize("with_task_users", [False, True])
-def test_systemd_understands_every_line(units: Path, name: str, with_task_users: bool) -> None:
-    if with_task_users:
-        (units / TASK_USERS).parent.mkdir()
-        (units / TASK_USERS).write_text(fill_in(DEPLOY / "systemd" / TASK_USERS, {}))
+@pytest.mark.parametrize("name", [WEB, POLLER, RUNS])
+@pytest.mark.parametrize("drop_ins", [(), (TASK_USERS,), (TASK_USERS, LIMITS)], ids=len)
+def test_systemd_understands_every_line(units: Path, name: str, drop_ins: tuple[str, ...]) -> None:
+    for drop_in in drop_ins:
+        (units / drop_in).parent.mkdir(exist_ok=True)
+        (units / drop_in).write_text(fill_in(DEPLOY / "systemd" / drop_in, {}))
     done = analyze("verify", "--man=no", "--recursive-errors=no", units / name)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("name", [WEB, POLLER])
+@pytest.mark.parametrize("name", [WEB, POLLER, RUNS])
 def test_little_is_exposed(units: Path, name: str) -> None:
     done = analyze("security", "--offline=true", "--no-pager", units / name)
     [exposure] = re.findall(rf"Overall exposure level for {re.escape(name)}: ([\d.]+)", done.stdout)
@@ -90,6 +91,19 @@ def test_tasks_outlive_the_poller_and_can_live_with_its_sandbox(units: Path) -> 
         assert name not in poller
     assert "/var/lib/scheduler" in poller["ReadWritePaths"].split()
     assert poller["SupplementaryGroups"] == "scheduler-store"
+
+
+def test_limited_runs_outlive_the_poller_and_take_no_others_along(units: Path) -> None:
+    runs = service(units / RUNS)
+    assert (runs["User"], runs["Delegate"], runs["OOMPolicy"]) == ("scheduler", "memory pids", "continue")
+    poller = service(DEPLOY / "systemd" / LIMITS)
+    assert poller["Slice"] == runs["Slice"]
+    place = f"/sys/fs/cgroup/{runs['Slice']}/{RUNS}"
+    assert poller["Environment"] == f"SCHEDULER_CGROUP={place}"
+    assert poller["ReadWritePaths"] == f"-{place}"
+    assert place in exec_line((units / RUNS).read_text())[-1]
+    # A cgroup with limited ones inside it holds no process: in the poller's own unit it could not be started again.
+    assert "Delegate" not in service(units / POLLER)
 
 
 def test_the_web_pages_run_as_a_user_of_their_own_without_any_power(units: Path) -> None:

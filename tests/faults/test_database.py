@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .conftest import PollerProcess
 
 GONE = "the database does not answer"
-BACK = "the database answers again"
+BACK = "going on"
 
 
 def on_postgresql() -> None:

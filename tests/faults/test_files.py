@@ -161,6 +161,26 @@ def test_a_poller_does_not_come_up_on_a_read_only_disk_and_the_run_waits_for_one
     assert world.finish(run, poller=poller).status == Status.COMPLETED
 
 
+def test_while_the_schedulers_folder_is_gone_no_run_is_said_to_be_lost(world: World) -> None:
+    """As when a disk is not mounted: its place is there, and empty."""
+    poller = start_poller(world)
+    run = world.start(world.task(WORK))
+    running(world, run)
+    root, away = world.folder / "scheduler", world.folder / "away"
+    root.rename(away)
+    root.mkdir()
+    try:
+        wait_until(lambda: poller.said("this machine refuses what a round needs"), "the poller has met it")
+        assert fresh(run).status == Status.PROCESSING
+    finally:
+        root.rmdir()
+        away.rename(root)
+    wait_until(lambda: poller.said("going on"), "rounds are made again")
+    (world.folder / "go").touch()
+    assert world.finish(run).exit_code == 7
+    assert not poller.said("Traceback")
+
+
 def test_a_run_whose_folder_was_deleted_while_it_ran_is_never_started_again(world: World) -> None:
     run, poller = world.start(world.task(WORK)), world.poller()
     running(world, run, poller=poller)

@@ -79,6 +79,23 @@ def test_a_run_that_was_claimed_and_never_launched_is_launched_by_the_next_polle
     assert done.events.filter(what=RunEvent.What.LAUNCHED_AGAIN).count() == 1
 
 
+def test_a_supervisor_that_is_killed_before_it_has_started_anything_is_replaced_by_another(world: World) -> None:
+    run, poller = world.start(world.task(WORK)), world.poller()
+    (world.folder / "go").touch()
+    log = outputs.log_path(run)
+    log.parent.mkdir(parents=True)
+    os.mkfifo(log)  # there its supervisor waits: what it does next is to write started.json
+    assert run.claim(host=poller.host.id, host_name="here", now=timezone.now())
+    poller.watcher.launch(run, timezone.now())
+    folder = outputs.run_folder(run.uuid)
+    supervisor = wait_until(lambda: folder.has(protocol.SPEC) and folder.lock_holder(), "there is a supervisor")
+    assert not folder.has(protocol.STARTED)
+    log.unlink()
+    os.kill(supervisor, signal.SIGKILL)
+    done = world.finish(run, poller=poller)
+    assert (done.exit_code, starts(world, run)) == (7, 1)
+
+
 def test_launching_a_run_again_never_starts_its_program_twice(world: World) -> None:
     run, poller = world.start(world.task(WORK)), world.poller()
     running(world, run, poller=poller)

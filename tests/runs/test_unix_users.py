@@ -130,6 +130,40 @@ def test_it_is_stopped_with_its_tree(nobodys: World) -> None:
     assert not is_alive(int(nobodys.log(run)))
 
 
+def test_it_has_the_limits_of_its_task(nobodys: World) -> None:
+    run = nobodys.run(
+        "import os, resource; print(os.getuid(), resource.getrlimit(resource.RLIMIT_NOFILE))", open_files=99
+    )
+    assert nobodys.log(run) == f"{pwd.getpwnam(NOBODY).pw_uid} (99, 99)\n"
+
+
+def test_a_limit_of_the_whole_run_cannot_be_lifted_by_it(nobodys: World, cgroup: Path) -> None:
+    run = nobodys.run(
+        """
+        import os
+        place = os.environ["FOLDER"] + "/cgroups/run-" + os.environ["SCHEDULER_RUN"]
+        print(sorted(os.listdir(place))[0])
+        for name in ("pids.max", "cgroup.procs"):
+            try:
+                open(place + "/" + name, "w").write("max")
+            except OSError as error:
+                print(error.strerror)
+        os.fork()
+        """,
+        max_processes=1,
+    )
+    assert nobodys.log(run).startswith("cgroup.controllers\nPermission denied\nPermission denied\n")
+    assert (run.exit_code, run.limits_reached) == (1, {"processes": 1})
+
+
+def test_its_clean_up_command_has_the_same_user(nobodys: World) -> None:
+    show = "import os; print(os.getuid(), os.environ['USER'])"
+    (nobodys.programs / "cleanup.py").write_text(show)
+    run = nobodys.run(show, cleanup_root="programs", cleanup_path="cleanup.py")
+    who = f"{pwd.getpwnam(NOBODY).pw_uid} {NOBODY}\n"
+    assert nobodys.log(run) == f"{who}[scheduler] clean-up\n{who}"
+
+
 def test_an_unknown_user_is_a_launch_error_in_one_sentence(nobodys: World, settings: Any) -> None:
     settings.SCHEDULER = {**settings.SCHEDULER, "PROGRAM_USERS": {"programs": "no-such-user"}}
     run = nobodys.run("print('never')")
