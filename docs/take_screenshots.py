@@ -66,17 +66,27 @@ def _wait_for(address: str, demo: subprocess.Popen[bytes]) -> None:
 
 def _take_all(browser: Browser, address: str, password: str) -> None:
     page = _logged_in(browser, address, password, width=1280, scheme="light")
-    for task in ("Fails on purpose", "Web log report", "Machine report"):
+    for task, name in (("Fails on purpose", "run-failed"), ("Web log report", ""), ("Machine report", "run")):
         _start(page, address, task)
         page.locator("[data-finished=yes]").wait_for(timeout=60_000)
-    _picture(page, "run")
+        if name == "run-failed":
+            page.get_by_role("link", name="First error in the log").click()
+            page.locator(".target").wait_for()
+        if name:
+            _picture(page, name)
+    page.get_by_role("link", name="Preview of machine_report.csv").click()
+    _picture(page, "file-preview")
     _start(page, address, "Countdown")
     page.locator("progress").first.wait_for(timeout=60_000)
     page.wait_for_timeout(1500)  # a little of it is over
     for scheme, width in (("light", 1280), ("dark", 1280), ("light", 360)):
         look = _logged_in(browser, address, password, width=width, scheme=scheme)
-        name = "main" + ("-dark" if scheme == "dark" else "") + ("-narrow" if width == 360 else "")
-        _picture(look, name)
+        kind = ("-dark" if scheme == "dark" else "") + ("-narrow" if width == 360 else "")
+        _picture(look, f"main{kind}")
+        if kind:
+            look.goto(page.url)
+            look.locator("#processes-heading").wait_for(timeout=60_000)
+            _picture(look, f"run{kind}")
     for name, path in (
         ("schedule", "/scheduler/schedule/"),
         ("admin-tasks", "/admin/scheduler/task/"),

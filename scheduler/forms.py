@@ -90,6 +90,17 @@ class RecurrenceChoice(forms.ModelChoiceField):  # type: ignore[type-arg]  # not
         return obj.name if obj.name == obj.in_words else f"{obj.name} ({obj.in_words})"
 
 
+def split_arguments(text: str) -> list[str]:
+    """The arguments of a line as for a shell. Raises ValidationError when it cannot be taken apart or passed on."""
+    try:
+        arguments = shlex.split(text)
+    except ValueError as error:
+        problem = _("A quote is not closed, or a backslash comes last. Close the quote, or put a backslash before it.")
+        raise ValidationError(problem, code="quotes") from error
+    validate_arguments(arguments)
+    return arguments
+
+
 class ScheduleForm(forms.Form):
     """Once now, once at a time, or on a recurrence.
 
@@ -174,14 +185,7 @@ class ScheduleForm(forms.Form):
         return arguments
 
     def clean_arguments(self) -> list[str] | None:
-        text = self.cleaned_data["arguments"]
-        try:
-            arguments = shlex.split(text)
-        except ValueError as error:
-            text = _("A quote is not closed, or a backslash comes last. Close the quote, or put a backslash before it.")
-            raise ValidationError(text, code="quotes") from error
-        validate_arguments(arguments)
-        return arguments or None
+        return split_arguments(self.cleaned_data["arguments"]) or None
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
@@ -279,3 +283,20 @@ class ScheduleForm(forms.Form):
         except ValidationError:
             return ""
         return shlex.join(task.arguments)
+
+
+class AgainForm(forms.Form):
+    """The arguments of a run, to be changed before the task is run again."""
+
+    arguments = forms.CharField(
+        label=_("Arguments"),
+        required=False,
+        strip=False,
+        max_length=10_000,
+        widget=forms.Textarea(attrs={"rows": 4, "spellcheck": "false"}),
+        help_text=_("As in a shell, with quotes where an argument has spaces. Empty: no arguments."),
+    )
+
+    def clean_arguments(self) -> list[str]:
+        # Browsers send two characters for a line end inside of an argument.
+        return split_arguments(self.cleaned_data["arguments"].replace("\r\n", "\n"))

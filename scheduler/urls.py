@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from scheduler.views import actions, downloads, files, log, main, probe, runs, schedule
+from scheduler.views import actions, again, downloads, files, log, main, probe, runs, schedule
 
 app_name = "scheduler"
 urlpatterns = [
@@ -12,6 +12,7 @@ urlpatterns = [
     path("runs/<int:pk>/", runs.detail, name="run-detail"),
     path("runs/<int:pk>/stop/", actions.run_stop, name="run-stop"),
     path("runs/<int:pk>/again/", actions.run_again, name="run-again"),
+    path("runs/<int:pk>/again/change/", again.run_again_changed, name="run-again-changed"),
     path("runs/<int:pk>/archive/", actions.run_archive, name="run-archive"),
     path("runs/<int:pk>/delete/", actions.run_delete, name="run-delete"),
     path("runs/<int:pk>/log/", log.follow, name="run-log"),

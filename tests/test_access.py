@@ -40,6 +40,8 @@ run-stop          GET   405       405       405       405       405       405   
 run-stop          POST  in        403       403       404       404       403       403       ok        ok        ok
 run-again         GET   405       405       405       405       405       405       405       405       405       405
 run-again         POST  in        403       403       404       404       403       ok        403       ok        ok
+run-again-changed GET   in        403       403       404       404       403       200       403       200       200
+run-again-changed POST  in        403       403       404       404       403       ok        403       ok        ok
 run-archive       GET   405       405       405       405       405       405       405       405       405       405
 run-archive       POST  in        403       403       404       404       403       403       403       ok        ok
 run-delete        GET   in        403       403       404       404       403       403       403       200       200
@@ -141,7 +143,9 @@ def test_a_fragment_is_not_answered_with_the_log_in_page(client: Client, world: 
     assert client.get(world.url(name), {"fragment": "1"}).status_code == 401
 
 
-@pytest.mark.parametrize("name", ["task-run", "run-stop", "run-again", "run-archive", "run-delete", "schedule"])
+@pytest.mark.parametrize(
+    "name", ["task-run", "run-stop", "run-again", "run-again-changed", "run-archive", "run-delete", "schedule"]
+)
 def test_nothing_is_done_without_a_csrf_token(world: World, owner: User, name: str) -> None:
     from django.test import Client
 

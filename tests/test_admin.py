@@ -1113,6 +1113,90 @@ def test_a_recurrence_that_only_ones_own_tasks_use_is_changed(world: World) -> N
     assert not Recurrence.objects.exists()
 
 
+# Groups
+
+
+@pytest.fixture
+def group(world: World) -> ConcurrencyGroup:
+    """Of the task, with a run in progress, and of the hidden one, with one that waits."""
+    group = ConcurrencyGroup.objects.create(name="Database")
+    for task in (world.task, world.hidden):
+        task.group = group
+        task.save()
+        task.start_now(by=None, now=timezone.now())
+    (run,) = Run.objects.next_startable(timezone.now(), 4)
+    assert run.claim(host=uuid.uuid4(), host_name="here", now=timezone.now())
+    return group
+
+
+def test_a_group_says_what_is_in_it_and_what_runs(world: World, group: ConcurrencyGroup) -> None:
+    run = Run.objects.processing().get()
+    pages = {
+        name: [
+            text_of(world.client(name).get(url(ConcurrencyGroup, *page)))
+            for page in (["changelist"], ["change", group.pk])
+        ]
+        for name in ("admin", "planner")
+    }
+    for pages_of_one in pages.values():
+        assert all("1 of 1" in page for page in pages_of_one)
+        assert f'<a href="{run.get_absolute_url()}">{run}</a>' in pages_of_one[1]
+        assert f'<a href="{url(Task, "change", world.task.pk)}">Backup</a>' in pages_of_one[1]
+    assert f'?group__id__exact={group.pk}">2</a>' in pages["admin"][0]
+    assert f'?group__id__exact={group.pk}">1</a>' in pages["planner"][0]
+    assert f'<a href="{url(Task, "change", world.hidden.pk)}">{SECRET}</a>' in pages["admin"][1]
+    assert SECRET not in "".join(pages["planner"])
+    assert "1 more" in pages["planner"][1]
+
+
+def test_the_tasks_of_a_group_are_listed(world: World, group: ConcurrencyGroup) -> None:
+    answer = world.client("planner").get(url(Task, "changelist"), {"group__id__exact": group.pk})
+    assert [task.name for task in answer.context["cl"].result_list] == ["Backup"]
+
+
+def test_a_task_is_put_into_a_group_and_its_waiting_runs_with_it(world: World) -> None:
+    group = a_group()
+    run = world.task.start_now(by=None, now=timezone.now())
+    data = task_data(name="Backup", program_path="programs/backup.py", group=group.pk, priority="1")
+    assert world.client("editor").post(url(Task, "change", world.task.pk), data).status_code == 302
+    run.refresh_from_db()
+    assert (run.lane, run.priority) == (group.pk, Task.Priority.HIGH)
+
+
+def test_a_group_with_tasks_of_others_is_looked_at_and_not_changed(world: World, group: ConcurrencyGroup) -> None:
+    codenames = ["change_concurrencygroup", "delete_concurrencygroup"]
+    world.people["planner"].user_permissions.add(*Permission.objects.filter(codename__in=codenames))
+    client = world.client("planner")
+    page = client.get(url(ConcurrencyGroup, "change", group.pk))
+    assert "A task that you may not change is in this group" in text_of(page)
+    data = {"name": "Mine now", "max_runs": "9"}
+    assert client.post(url(ConcurrencyGroup, "change", group.pk), data).status_code == 403
+    assert client.post(url(ConcurrencyGroup, "delete", group.pk), {"post": "yes"}).status_code == 403
+    bulk = {"action": "delete_selected", "_selected_action": [group.pk], "post": "yes"}
+    assert SECRET not in text_of(client.post(url(ConcurrencyGroup, "changelist"), bulk, follow=True))
+    group.refresh_from_db()
+    assert (group.name, group.max_runs) == ("Database", 1)
+
+    world.hidden.group = None
+    world.hidden.save()
+    assert client.post(url(ConcurrencyGroup, "change", group.pk), data).status_code == 302
+    group.refresh_from_db()
+    assert (group.name, group.max_runs) == ("Mine now", 9)
+    # In use: it can only be deleted when no task is left in it.
+    assert "Backup" in text_of(client.post(url(ConcurrencyGroup, "delete", group.pk), {"post": "yes"}))
+    assert ConcurrencyGroup.objects.exists()
+    world.task.group = None
+    world.task.save()
+    client.post(url(ConcurrencyGroup, "delete", group.pk), {"post": "yes"})
+    assert not ConcurrencyGroup.objects.exists()
+
+
+@pytest.mark.parametrize(("value", "sentence"), [("0", "greater than or equal to 1"), ("x", "whole number")])
+def test_a_group_without_places_is_a_sentence_at_the_field(world: World, value: str, sentence: str) -> None:
+    answer = world.client("admin").post(url(ConcurrencyGroup, "add"), {"name": "New", "max_runs": value})
+    assert_error(answer, "max_runs", sentence)
+
+
 # Runs
 
 

@@ -167,7 +167,7 @@ def test_slots_retries_and_follow_ups_wait_in_the_lane_of_their_task(task: Task,
 
 
 def test_a_run_that_waits_says_for_which_group(
-    members: list[Task], group: ConcurrencyGroup, task: Task, django_assert_num_queries: Callable[..., Any]
+    members: list[Task], group: ConcurrencyGroup, django_assert_num_queries: Callable[..., Any]
 ):
     runs = [queue(each) for each in members]
     assert runs[3].sentence == "Waits for a free place."
@@ -177,6 +177,20 @@ def test_a_run_that_waits_says_for_which_group(
     waiting = Run.objects.ready(LATER).select_related("task").explained()
     with django_assert_num_queries(1):
         assert [run.sentence for run in waiting] == [expected] * 2
+
+
+def test_a_run_that_waits_says_that_its_task_is_busy(
+    task: Task, group: ConcurrencyGroup, django_assert_num_queries: Callable[..., Any]
+):
+    task.group = group
+    task.save()
+    first, second = queue(task), queue(task)
+    claim(first)
+    expected = "Waits until another run of its task ends (1 of 1 at once)."
+    assert Run.objects.get(pk=second.pk).sentence == expected
+    waiting = Run.objects.ready(LATER).select_related("task").explained()
+    with django_assert_num_queries(1):
+        assert [run.sentence for run in waiting] == [expected]
 
 
 # Priority
@@ -323,3 +337,23 @@ def test_three_pollers_together_exceed_no_group(owner: User):
         assert claimed == most[-1]
         Run.objects.all().delete()
     assert most == [2] * 25
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_group_that_somebody_holds_keeps_no_poller_waiting(owner: User):
+    if connection.vendor != "postgresql":
+        pytest.skip("needs PostgreSQL: this is about its row locks")
+    group = ConcurrencyGroup.objects.create(name="database", max_runs=2)
+    (member,), (other,) = make_tasks(owner, 1, group=group), make_tasks(owner, 1)
+    runs = [queue(member), queue(other)]
+
+    def elsewhere() -> list[Run]:
+        try:
+            return claim(*runs)
+        finally:
+            connection.close()
+
+    with transaction.atomic(), ThreadPoolExecutor(1) as pool:
+        assert ConcurrencyGroup.objects.locked([group.pk])
+        assert pool.submit(elsewhere).result(timeout=60) == runs[1:]
+    assert claim(*runs) == runs[:1]

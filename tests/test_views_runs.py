@@ -78,10 +78,72 @@ def test_a_run_on_a_silent_host_is_unconfirmed(client: Client, make_run: MakeRun
     Poller.objects.update(seen_at=seen)
     page = client.get(run.get_absolute_url()).text
     assert "no poller of this host has reported" in page
+    assert "Was processing on host here, process 4242, since" in page
+    assert "Processing on host" not in page
     assert (
         f"Unconfirmed since {timezone.localtime(seen):%H:%M}" in page
         or f"Unconfirmed since {timezone.localtime(seen):%Y-%m-%d %H:%M}" in page
     )
+
+
+def test_the_timeline_says_how_long_each_step_took(client: Client, make_run: MakeRun) -> None:
+    run = make_run()
+    now = timezone.now()
+    for seconds, what in ((0, "queued"), (0.5, "claimed"), (70, "started"), (71.5, "finished")):
+        run.record(RunEvent.What(what), now=now + timedelta(seconds=seconds))
+    page = client.get(run.get_absolute_url()).text
+    assert re.findall(
+        r"(?:queued|claimed by a poller|program started|finished: exit code)(?: <[^>]*>([^<]*))?", page
+    ) == [
+        "",
+        "",
+        "1 min 10 s later",
+        "1.5 s later",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "values", "words"),
+    [
+        (Status.FAILED, {"exit_code": 3}, "Its log says why."),
+        (Status.FAILED, {"reason": "signal", "signal": 9}, "out of memory"),
+        (Status.FAILED, {"reason": "signal", "signal": 15}, "Something outside of the scheduler"),
+        (Status.FAILED, {"reason": "timed_out"}, "has no limit any more"),
+        (Status.FAILED, {"reason": "launch_error", "detail": "no"}, "The program has not run."),
+        (Status.FAILED, {"reason": "lost"}, "only if its work may be done twice without harm"),
+        (Status.SKIPPED, {"reason": "overlap"}, "Run the task now if it is wanted."),
+        (Status.SKIPPED, {"reason": "paused"}, "Resume what is paused."),
+        (Status.QUEUED, {}, "No poller is up: nothing starts."),
+        (Status.PROCESSING, {}, "only a poller on here can tell"),
+    ],
+)
+def test_what_one_can_do_about_it_is_told(
+    client: Client, make_run: MakeRun, status: Status, values: dict[str, Any], words: str
+) -> None:
+    assert words in client.get(make_run(status, **values).get_absolute_url()).text
+
+
+def test_nothing_is_advised_where_there_is_nothing_to_do(client: Client, make_run: MakeRun, poller: Poller) -> None:
+    for run in (make_run(), make_run(Status.PROCESSING, host=poller.host), make_run(Status.QUEUED)):
+        assert 'id="advice"' not in client.get(run.get_absolute_url()).text
+
+
+def test_a_run_that_is_being_stopped_says_how_long_that_may_take(
+    client: Client, make_run: MakeRun, poller: Poller
+) -> None:
+    run = make_run(
+        Status.PROCESSING, host=poller.host, cancel_requested_at=timezone.now(), cancel_requested_by_name="olivia"
+    )
+    page = client.get(run.get_absolute_url()).text
+    assert "Is being stopped, as olivia asked." in page
+    assert "what still runs 10 s after that is killed" in page
+
+
+def test_a_due_slot_that_nobody_has_decided_about_is_not_said_to_start(
+    client: Client, make_run: MakeRun, poller: Poller
+) -> None:
+    run = make_run(Status.QUEUED, ready_at=None, due_at=timezone.now() - timedelta(minutes=1))
+    assert "Is due; waits for a poller." in client.get(run.get_absolute_url()).text
 
 
 def test_messages_come_newest_first_and_are_limited(
@@ -116,6 +178,22 @@ def test_the_processes_are_shown_as_a_tree_while_it_runs(client: Client, make_ru
     assert "CPU 99.5 %" in page
     Run.objects.filter(pk=run.pk).update(status=Status.COMPLETED, finished_at=timezone.now(), reason="exit_code")
     assert "depth-0" not in client.get(run.get_absolute_url()).text
+
+
+def test_each_process_stands_below_its_parent(client: Client, make_run: MakeRun) -> None:
+    run = make_run(Status.PROCESSING)
+    processes = [
+        {"pid": pid, "parent": parent, "name": f"p{pid}", "cpu_percent": 0.0, "memory_bytes": 1}
+        for pid, parent in [(10, 1), (11, 10), (12, 10), (13, 12), (14, 11), (15, 99)]
+    ]
+    ProcessSample.objects.create(
+        run=run, at=timezone.now(), cpu_percent=0, memory_bytes=1, memory_peak_bytes=2048, processes=processes
+    )
+    page = client.get(run.get_absolute_url()).text
+    found = re.findall(r'depth-(\d)"><bdi>p(\d+)', page)
+    assert found == [("0", "10"), ("1", "11"), ("2", "14"), ("1", "12"), ("2", "13"), ("0", "15")]
+    Run.objects.filter(pk=run.pk).update(status=Status.COMPLETED, finished_at=timezone.now(), reason="exit_code")
+    assert "at most 2.0\xa0KB" in client.get(run.get_absolute_url()).text
 
 
 def test_files_have_name_size_checksum_and_link(client: Client, make_run: MakeRun) -> None:
@@ -202,7 +280,7 @@ def test_a_run_with_much_history_costs_as_many_queries_as_one_with_little(client
     for number in range(2):
         for run in (little, much):
             OutputFile.objects.create(run=run, name=f"{number}", size=1, sha256="0" * 64, created_at=timezone.now())
-    assert count(much) == count(little) <= 13
+    assert count(much) == count(little) <= 14
 
 
 # The log
@@ -227,7 +305,7 @@ def test_the_end_of_the_log_is_in_the_page_without_a_script(client: Client, make
     page = client.get(run.get_absolute_url()).text
     assert "xxxx" not in page
     assert "<span data-unended>50 %</span>" in page
-    assert f'data-offset="{101 + 100_000}" data-codes="" data-follow>' in page
+    assert f'data-offset="{101 + 100_000}" data-codes="" data-tail data-follow>' in page
     assert f'id="b{101 + 100_000 - 5}">line\n</span>' in page
     assert f'?before={101 + 100_000 - 1999 * 5}#log"' in page  # 2000 lines, with the one that is not ended
 
@@ -401,11 +479,41 @@ def test_run_again_uses_the_arguments_of_the_run(client: Client, owner: User, ta
 
 
 def test_a_run_that_is_not_over_is_not_run_again(client: Client, task: Task, make_run: MakeRun) -> None:
-    assert "not over yet" in post(client, "run-again", make_run(Status.PROCESSING).pk)
+    run = make_run(Status.PROCESSING)
+    for name in ("run-again", "run-again-changed"):
+        assert "not over yet" in post(client, name, run.pk)
     assert not task.runs.queued().exists()
 
 
-@pytest.mark.parametrize("name", ["task-run", "run-again"])
+def test_run_again_with_other_arguments(client: Client, owner: User, task: Task, make_run: MakeRun) -> None:
+    old = make_run(arguments=["--to", "a b", "c\nd"])
+    url = reverse("scheduler:run-again-changed", args=[old.pk])
+    assert f'href="{url}"' in client.get(old.get_absolute_url()).text
+    form = client.get(url).text
+    assert "--to &#x27;a b&#x27; &#x27;c\nd&#x27;" in form
+    page = post(client, "run-again-changed", old.pk, arguments="--to 'c d'  'e\r\nf' \"<b>\"")
+    run = task.runs.queued().get()
+    assert run.arguments == ["--to", "c d", "e\nf", "<b>"]
+    assert (run.triggered_by, run.trigger, run.requested_by) == (old, "again", owner)
+    assert f"Run #{run.pk}" in page
+
+
+def test_arguments_that_cannot_be_taken_apart_are_told_at_the_field(
+    client: Client, task: Task, make_run: MakeRun
+) -> None:
+    old = make_run()
+    page = post(client, "run-again-changed", old.pk, arguments="--to 'a")
+    assert "A quote is not closed" in page
+    assert "--to &#x27;a" in page
+    assert not task.runs.queued().exists()
+
+
+def test_no_arguments_are_a_choice_too(client: Client, task: Task, make_run: MakeRun) -> None:
+    post(client, "run-again-changed", make_run().pk, arguments="")
+    assert task.runs.queued().get().arguments == []
+
+
+@pytest.mark.parametrize("name", ["task-run", "run-again", "run-again-changed"])
 def test_a_double_click_starts_one_run(client: Client, task: Task, make_run: MakeRun, name: str) -> None:
     old = make_run()
     pk = task.pk if name == "task-run" else old.pk

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from django import forms
 from django.contrib import admin, messages
 from django.db.models import Count, Q
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.safestring import mark_safe
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
@@ -18,9 +20,10 @@ from scheduler.models import ConcurrencyGroup, Run
 from .base import SchedulerAdmin, is_anybody
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
-    from django.db.models import QuerySet
+    from django.contrib.auth.models import AnonymousUser, User
+    from django.db.models import Field, QuerySet
     from django.http import HttpRequest, HttpResponse
 
 NAMED_AT_MOST = 50
@@ -39,6 +42,11 @@ class ConcurrencyGroupAdmin(SchedulerAdmin):
         now = (_("Now"), {"fields": ("in_use", "waiting", "its_runs", "its_tasks")})
         return (form,) if obj is None else (form, now)
 
+    def formfield_for_dbfield(self, db_field: Field[Any, Any], request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "description":
+            kwargs["widget"] = forms.Textarea(attrs={"rows": 3, "class": "vLargeTextField"})
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
+
     # What it looks like; the annotations are of get_queryset()
 
     @admin.display(description=_("places in use"))
@@ -48,10 +56,10 @@ class ConcurrencyGroupAdmin(SchedulerAdmin):
 
     @admin.display(description=_("waiting"))
     def waiting(self, group: ConcurrencyGroup) -> int:
-        """How many runs of its tasks are decided and wait for their instant or a place."""
-        return Run.objects.waiting().in_lane(group.pk).count()
+        count: int = vars(group)["waiting"]
+        return count
 
-    @admin.display(description=_("tasks"), ordering="task_count")
+    @admin.display(description=_("tasks"), ordering="visible_tasks")
     def task_count(self, group: ConcurrencyGroup) -> str:
         count = vars(group)["visible_tasks"]
         url = reverse(f"{self.admin_site.name}:scheduler_task_changelist")
@@ -59,24 +67,27 @@ class ConcurrencyGroupAdmin(SchedulerAdmin):
 
     @admin.display(description=_("tasks"))
     def its_tasks(self, group: ConcurrencyGroup) -> str:
-        tasks = access.visible_tasks(vars(group)["seen_by"]).filter(group=group).order_by("name")
-        page = f"{self.admin_site.name}:scheduler_task_change"
-        links = [(reverse(page, args=[task.pk]), task) for task in tasks[:NAMED_AT_MOST]]
-        return _links(links, group.tasks.count())
+        return _joined(self._task_lines(group, vars(group)["seen_by"]))
 
     @admin.display(description=_("runs in progress"))
     def its_runs(self, group: ConcurrencyGroup) -> str:
         runs = Run.objects.processing().in_lane(group.pk)
-        visible = access.visible_runs(vars(group)["seen_by"]) & runs
-        shown = visible.select_related("task").order_by("claimed_at", "pk")[:NAMED_AT_MOST]
-        return _links([(run.get_absolute_url(), run) for run in shown], runs.count())
+        visible = runs.filter(task__in=access.visible_tasks(vars(group)["seen_by"])).select_related("task")
+        shown = visible.order_by("claimed_at", "pk")[:NAMED_AT_MOST]
+        return _joined(_lines([(run.get_absolute_url(), run) for run in shown], runs.count()))
+
+    def _task_lines(self, group: ConcurrencyGroup, user: User | AnonymousUser) -> list[str]:
+        page = f"{self.admin_site.name}:scheduler_task_change"
+        tasks = access.visible_tasks(user).filter(group=group).order_by("name")[:NAMED_AT_MOST]
+        return _lines([(reverse(page, args=[task.pk]), task) for task in tasks], group.tasks.count())
 
     # Who may
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ConcurrencyGroup]:
         seen = Q(tasks__in=access.visible_tasks(request.user))
-        rows = ConcurrencyGroup.objects.with_in_use().annotate(visible_tasks=Count("tasks", filter=seen, distinct=True))
-        return rows.order_by(*self.get_ordering(request))
+        rows = ConcurrencyGroup.objects.with_in_use().with_waiting(timezone.now())
+        tasks = Count("tasks", filter=seen, distinct=True)
+        return rows.annotate(visible_tasks=tasks).order_by(*self.get_ordering(request))
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> ConcurrencyGroup:
         group = super().get_object(request, object_id, from_field)
@@ -109,6 +120,14 @@ class ConcurrencyGroupAdmin(SchedulerAdmin):
         changeable = access.tasks_with(request.user, "change_task")
         return not group.tasks.exclude(pk__in=changeable.values("pk")).exists()
 
+    def get_deleted_objects(
+        self, objs: QuerySet[ConcurrencyGroup] | Sequence[ConcurrencyGroup], request: HttpRequest
+    ) -> tuple[list[Any], dict[str, int], set[str], list[Any]]:
+        """What keeps a group from being deleted are its tasks; nobody has to have the right to delete those."""
+        (group,) = objs
+        protecting = self._task_lines(group, request.user)
+        return [str(group)], {str(self.opts.verbose_name_plural): 1}, set(), protecting
+
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
@@ -120,11 +139,12 @@ class ConcurrencyGroupAdmin(SchedulerAdmin):
         return response
 
 
-def _links(links: Iterable[tuple[str, object]], count: int) -> str:
+def _lines(links: list[tuple[str, object]], count: int) -> list[str]:
     """What a person may see of so many, as links, and how many more there are."""
-    shown = list(links)
-    lines: list[str] = [format_html_join(mark_safe("<br>"), '<a href="{}">{}</a>', shown)] if shown else []
-    rest = count - len(shown)
-    if rest > 0:
-        lines.append(ngettext("%(count)d more", "%(count)d more", rest) % {"count": rest})
-    return SafeString("<br>").join(lines) if lines else "-"
+    lines: list[str] = [format_html('<a href="{}">{}</a>', url, name) for url, name in links]
+    rest = count - len(links)
+    return [*lines, ngettext("%(count)d more", "%(count)d more", rest) % {"count": rest}] if rest > 0 else lines
+
+
+def _joined(lines: list[str]) -> str:
+    return format_html_join(mark_safe("<br>"), "{}", ((line,) for line in lines)) or "-"

@@ -10,6 +10,7 @@ from .outputfile import Archive, OutputFile
 from .pause import SchedulerState
 from .permissions import TaskGroupObjectPermission, TaskUserObjectPermission
 from .poller import Poller
+from .program_version import ProgramVersion
 from .recurrence import Recurrence
 from .run import ProcessSample, Run, RunEvent, StoreRemoval
 from .schedule import Schedule
@@ -25,6 +26,7 @@ __all__ = [
     "OutputFile",
     "Poller",
     "ProcessSample",
+    "ProgramVersion",
     "Recurrence",
     "Run",
     "RunEvent",

@@ -14,6 +14,9 @@ from .task import validate_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
+
+    from .run import RunQuerySet
 
 
 class ConcurrencyGroupQuerySet(models.QuerySet["ConcurrencyGroup"]):
@@ -21,12 +24,18 @@ class ConcurrencyGroupQuerySet(models.QuerySet["ConcurrencyGroup"]):
         """Each with ``in_use``: how many runs of its tasks are processed, on all hosts."""
         return self.annotate(in_use=in_use_of(OuterRef("pk")))
 
+    def with_waiting(self, now: datetime) -> Self:
+        """Each with ``waiting``: how many runs of its tasks are due and wait for a place."""
+        from .run import Run
+
+        return self.annotate(waiting=_count(Run.objects.ready(now).in_lane(OuterRef("pk"))))
+
     def locked(self, keys: Iterable[int]) -> dict[int, ConcurrencyGroup]:
         """Those groups as they are now, kept from other pollers until the transaction's end; none costs no query.
 
-        Their tasks are locked before them, and who holds a group waits for no task: there is no circle.
+        One that somebody else holds is left out: who never waits while holding locks is part of no deadlock.
         """
-        return self.order_by("pk").select_for_update(no_key=True).in_bulk(set(keys))
+        return self.order_by("pk").select_for_update(no_key=True, skip_locked=True).in_bulk(set(keys))
 
 
 class ConcurrencyGroup(models.Model):
@@ -65,17 +74,14 @@ class ConcurrencyGroup(models.Model):
     def clean(self) -> None:
         validate_name(self.name)
 
-    @property
-    def places_in_use(self) -> int:
-        """How many runs of its tasks are processed now."""
-        from .run import Run
-
-        return Run.objects.processing().in_lane(self.pk).count()
-
 
 def in_use_of(group: OuterRef) -> Coalesce:
     """How many places of a group are taken, as an expression of a query."""
     from .run import Run
 
-    counted = Run.objects.processing().in_lane(group).order_by().values("lane").annotate(count=Count("pk"))
-    return Coalesce(Subquery(counted.values("count"), output_field=IntegerField()), 0)
+    return _count(Run.objects.processing().in_lane(group))
+
+
+def _count(runs: RunQuerySet) -> Coalesce:
+    counted = runs.order_by().values("lane").annotate(count=Count("pk")).values("count")
+    return Coalesce(Subquery(counted, output_field=IntegerField()), 0)

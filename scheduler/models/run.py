@@ -25,14 +25,18 @@ from scheduler.wakeup import wake_on_commit
 from . import locks, turns
 from .group import ConcurrencyGroup, in_use_of
 from .pause import SchedulerState
+from .program_version import ProgramVersion
 from .schedule import Schedule
 from .task import Task, validate_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from django.contrib.auth.models import User
     from django.db.models.deletion import Collector
+
+# Among how many runs of a task its last success is looked for
+LAST_RUNS = 500
 
 
 def cascade_unless_processing(
@@ -101,8 +105,15 @@ class RunQuerySet(models.QuerySet["Run"]):
         return self.select_related("task__group").annotate(
             in_pause=Exists(turns.pause()),
             schedule_in_pause=Exists(Schedule.objects.paused().filter(pk=OuterRef("schedule"))),
+            under_way=turns.under_way(task=OuterRef("task")),
             in_use=in_use_of(OuterRef("task__group")),
         )
+
+    def last_success_before(self, run: Run) -> Run | None:
+        """The last run of the same task before this one that was completed, if it is one of the last few hundred."""
+        before = self.filter(task=run.task_id, pk__lt=run.pk).order_by("-pk").values("pk")[:LAST_RUNS]
+        completed = self.filter(pk__in=before, status=Status.COMPLETED).select_related("version")
+        return completed.order_by("-pk").first()
 
     def processing_on(self, host: UUID) -> Self:
         return self.processing().filter(host=host)
@@ -133,13 +144,13 @@ class RunQuerySet(models.QuerySet["Run"]):
         """Take runs for a host, in one transaction; none in a pause, of each task and group as many as it has places.
 
         The rows of the tasks are locked first, then those of their groups, in order: counting and claiming without it
-        lets two pollers exceed a limit. A task that somebody else holds is passed over: another poller claims it, or
-        it is claimed in the next round.
+        lets two pollers exceed a limit. A task or group that somebody else holds is passed over: another poller claims
+        its runs, or they are claimed in the next round.
         """
         taken: list[tuple[Run, Task, str]] = []
         with transaction.atomic():
             tasks = _lock_tasks({run.task_id for run in runs})
-            groups = ConcurrencyGroup.objects.locked(task.group_id for task in tasks.values() if task.group_id)
+            groups = ConcurrencyGroup.objects.locked(task.lane for task in tasks.values() if task.lane)
             locks.take(locks.Lock.PAUSE, shared=True)
             if SchedulerState.paused() is not None:
                 return []
@@ -155,7 +166,7 @@ class RunQuerySet(models.QuerySet["Run"]):
                 if (run.lane, run.priority) != (task.lane, task.priority):
                     # It was queued in the instant in which its task was changed.
                     self.filter(pk=run.pk).update(lane=task.lane, priority=task.priority)
-                if task.group_id is not None and in_use[task.group_id] >= groups[task.group_id].max_runs:
+                if task.lane and (task.lane not in groups or in_use[task.lane] >= groups[task.lane].max_runs):
                     continue
                 token = secrets.token_hex(16)
                 claimed = self.transition(
@@ -260,6 +271,16 @@ class Run(models.Model):
     attempt = models.PositiveSmallIntegerField(_("attempt"), default=1)  # 2 is the first retry
     arguments = models.JSONField(_("arguments"), default=list, blank=True, validators=[validate_arguments])
     program = models.CharField(_("program"), max_length=600, blank=True)  # as it was when it was started
+    # Not indexed: nobody asks for the runs of a version.
+    version = models.ForeignKey(
+        ProgramVersion,
+        verbose_name=_("program version"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        db_index=False,
+    )
 
     slot_at = models.DateTimeField(_("slot"), null=True, blank=True)
     slot_until = models.DateTimeField(_("last slot of a gap"), null=True, blank=True)
@@ -459,15 +480,17 @@ class Run(models.Model):
             return gettext("Waits until the task is enabled.")
         if self.task.is_paused:
             return gettext("Waits until the task is resumed.")
-        if self._is_schedule_paused:
+        if self._known("schedule_in_pause", lambda: self.schedule is not None and self.schedule.is_paused):
             return gettext("Waits until its schedule is resumed.")
-        in_pause = vars(self).get("in_pause")
-        if turns.pause().exists() if in_pause is None else in_pause:
+        if self._known("in_pause", turns.pause().exists):
             return gettext("Waits until the scheduler is resumed.")
-        group = self.task.group
+        task, group = self.task, self.task.group
+        under_way = self._known("under_way", task.runs.processing().count)
+        if under_way >= task.max_runs:
+            values = {"in_use": under_way, "places": task.max_runs}
+            return gettext("Waits until another run of its task ends (%(in_use)d of %(places)d at once).") % values
         if group is not None:
-            counted: int | None = vars(self).get("in_use")
-            in_use = group.places_in_use if counted is None else counted
+            in_use = self._known("in_use", Run.objects.processing().in_lane(group.pk).count)
             if in_use >= group.max_runs:
                 return gettext("Waits for a place in the group “%(group)s” (%(in_use)d of %(places)d in use).") % {
                     "group": group,
@@ -476,10 +499,10 @@ class Run(models.Model):
                 }
         return gettext("Waits for a free place.")
 
-    @property
-    def _is_schedule_paused(self) -> bool:
-        known: bool | None = vars(self).get("schedule_in_pause")
-        return self.schedule is not None and self.schedule.is_paused if known is None else known
+    def _known(self, name: str, ask: Callable[[], int]) -> int:
+        """What ``explained()`` has found out for it; else it is asked for now."""
+        known = vars(self)
+        return known[name] if name in known else ask()
 
     def _sentence_processing(self) -> str:
         values = {"host": self.host_name, "pid": self.pid, "time": _local(self.started_at or self.claimed_at)}

@@ -107,12 +107,12 @@ def _task_may_start(to_task: str, **of: OuterRef) -> Q:
         **{
             f"{to_task}enabled": True,
             f"{to_task}paused_at": None,
-            f"{to_task}max_runs__gt": _under_way(**of),
+            f"{to_task}max_runs__gt": under_way(**of),
         },
     )
 
 
-def _under_way(**of: OuterRef) -> Coalesce:
+def under_way(**of: OuterRef) -> Coalesce:
     """How many runs of a task are processed."""
     from .run import Run
 
@@ -123,7 +123,7 @@ def _under_way(**of: OuterRef) -> Coalesce:
 def _with_places(runs: RunQuerySet) -> RunQuerySet:
     """Each with ``places``: how many runs of its task may start now, as far as its group has places for them."""
     of = OuterRef("task")
-    places = When(_task_may_start("task__", task=of), then=F("task__max_runs") - _under_way(task=of))
+    places = When(_task_may_start("task__", task=of), then=F("task__max_runs") - under_way(task=of))
     return runs.annotate(places=Case(places, default=0, output_field=IntegerField()))
 
 

@@ -22,6 +22,7 @@ from scheduler.poller.each import each
 from scheduler.poller.ends import Ends
 from scheduler.poller.reports import ALL_BYTES, read_reports
 from scheduler.poller.sampling import Sampler
+from scheduler.poller.versions import Versions
 from scheduler.prepared import Blank, PreparedRows
 from scheduler.states import Reason, Status
 from scheduler.supervisor import folder as protocol
@@ -60,6 +61,7 @@ class Watcher:
     ends: Ends = field(default_factory=Ends)
     _seen: dict[int, _Seen] = field(default_factory=dict)
     _sampler: Sampler = field(default_factory=Sampler)
+    _versions: Versions = field(default_factory=Versions)
     _next_sample: float = 0.0
     _ended: int = 0
     _ingested: list[uuid.UUID] = field(default_factory=list)
@@ -174,11 +176,12 @@ class Watcher:
         task = folder.read(protocol.TASK)
         if started is None or task is None:
             return
+        version = self._versions.of(run, folder)
         with transaction.atomic():
             noted = (
                 Run.objects.processing()
                 .filter(pk=run.pk, claim_token=run.claim_token, started_at=None)
-                .update(**_start(started, task, now))
+                .update(**_start(started, task, now), version=version)
             )
             if noted:
                 RunEvent.write(
@@ -247,7 +250,7 @@ class Watcher:
         """The supervisor is gone and has written no end: end what is left, then say that the run is lost."""
         started = folder.read(protocol.STARTED) or {}
         if started.get("boot_id") != processes.boot_id():
-            detail = "The machine restarted."
+            detail = f"The machine restarted at {_boot_time()}."
         else:
             detail = "Its supervisor was killed."
             ended = end_strays(folder, {"run": str(run.uuid)})
@@ -297,7 +300,7 @@ class Watcher:
         values: dict[str, Any] = {"finished_at": _instant(exited.get("at"), now)}
         events = [(RunEvent.What.NOT_COLLECTED, problem) for problem in problems]
         if run.started_at is None and task and started:
-            values |= _start(started, task, now)
+            values |= {**_start(started, task, now), "version": self._versions.of(run, outputs.run_folder(run.uuid))}
             events = [*_start_events(run, started), *events]
         with transaction.atomic():
             if status is Status.FAILED:  # other ends write nothing about their own task and schedule
@@ -335,6 +338,10 @@ def _on_host() -> QuerySet[Run]:
 
 
 _ON_HOST = PreparedRows(_on_host)
+
+
+def _boot_time() -> str:
+    return f"{datetime.fromtimestamp(processes.boot_time(), UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _start(started: dict[str, Any], task: dict[str, Any], now: datetime) -> dict[str, Any]:

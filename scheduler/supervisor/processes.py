@@ -26,6 +26,12 @@ def boot_id() -> str:
         return file.read().strip()
 
 
+def boot_time() -> int:
+    """When the machine booted, in seconds since 1970 (proc(5), ``btime``)."""
+    with open("/proc/stat", encoding="utf-8") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("btime "))
+
+
 def look_at(pid: int) -> Process | None:
     """What the kernel knows of a process; None when there is none of that pid."""
     try:

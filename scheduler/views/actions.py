@@ -70,9 +70,10 @@ def task_run(request: HttpRequest, pk: int) -> HttpResponseBase:
     )
 
 
-def start_again(request: HttpRequest, run: Run, uuid: UUID | None) -> Run:
-    now = timezone.now()
-    return run.task.start_now(by=person(request), now=now, arguments=run.arguments, again=run, uuid=uuid)
+def start_again(request: HttpRequest, run: Run, uuid: UUID | None, arguments: list[str] | None = None) -> Run:
+    """Start a run's task once more; with the run's own arguments unless others are given."""
+    chosen = run.arguments if arguments is None else arguments
+    return run.task.start_now(by=person(request), now=timezone.now(), arguments=chosen, again=run, uuid=uuid)
 
 
 @staff_action

@@ -95,7 +95,9 @@ def person(request: HttpRequest) -> User:
 
 def visible_run(request: HttpRequest, pk: int) -> Run:
     """A run, with what its page shows of other rows. Raises Http404 for one that the user may not see."""
-    runs = access.visible_runs(request.user).select_related("task__owner", "schedule__recurrence", "triggered_by")
+    runs = access.visible_runs(request.user).select_related(
+        "task__owner", "schedule__recurrence", "triggered_by", "version"
+    )
     run = runs.filter(pk=pk).first()
     if run is None:
         raise no_such_run(pk)

@@ -85,7 +85,7 @@ def section(request: HttpRequest, run: Run) -> dict[str, Any]:
 
 
 def _tail(run: Run, path: Path) -> dict[str, Any]:
-    return _window(run, logs.tail(path)) | {"later": None, "follow": not run.is_finished}
+    return _window(run, logs.tail(path)) | {"later": None, "is_tail": True, "follow": not run.is_finished}
 
 
 def _at(run: Run, path: Path, size: int, given: str, text: str) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from datetime import timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from django.core.paginator import Paginator
@@ -13,9 +15,9 @@ from django.views.decorators.http import require_safe
 
 from scheduler import logs
 from scheduler.models import Archive, Poller, ProcessSample, Run, RunEvent
-from scheduler.states import Status
 
 from . import log
+from .advice import advice, sentence
 from .gate import person, require, staff_page, visible_run
 from .page import fragment_url, render_fragment, render_page
 from .rows import Row, rows
@@ -52,22 +54,42 @@ def detail(request: HttpRequest, pk: int) -> HttpResponseBase:
 
 def _state(request: HttpRequest, run: Run, now: datetime) -> dict[str, Any]:
     """Everything of a run that changes while it is processed, except its log."""
-    alive = Poller.objects.alive(now).values_list("host", flat=True)
+    alive = list(Poller.objects.alive(now).values_list("host", flat=True))
     row = rows([run], user=person(request), now=now, alive=alive)[0]
     messages = list(run.events.filter(what=RunEvent.What.MESSAGE).order_by("-id")[: MESSAGES_AT_MOST + 1])
-    events = list(run.events.exclude(what=RunEvent.What.MESSAGE).order_by("-id")[: EVENTS_AT_MOST + 1])
+    events = list(run.events.exclude(what=RunEvent.What.MESSAGE).order_by("-id")[: EVENTS_AT_MOST + 1])[::-1]
     return {
         "run": run,
         "row": row,
         "arguments": [shlex.quote(argument) for argument in run.arguments],
-        "program": run.program or run.task.program,
+        "sentence": sentence(row),
+        "advice": advice(row, pollers=bool(alive)),
+        "program": _program(run),
         "messages_of_run": messages[:MESSAGES_AT_MOST],
         "messages_limit": MESSAGES_AT_MOST if len(messages) > MESSAGES_AT_MOST else None,
-        "events": events[:EVENTS_AT_MOST][::-1],
+        "events": list(zip(events, _pauses(events), strict=True))[-EVENTS_AT_MOST:],
         "events_limit": EVENTS_AT_MOST if len(events) > EVENTS_AT_MOST else None,
         **_files(request, row),
         **_processes(run),
     }
+
+
+def _pauses(events: list[RunEvent]) -> list[timedelta | None]:
+    """How long after the one before it each event was; None where that is no second."""
+    pauses = [event.at - before.at for before, event in pairwise(events)]
+    return [None, *(pause if pause >= timedelta(seconds=1) else None for pause in pauses)][: len(events)]
+
+
+def _program(run: Run) -> dict[str, Any]:
+    """What was run, and what of it has changed since the last success."""
+    found: dict[str, Any] = {"name": run.program or run.task.program, "version": run.version}
+    if run.version is None:
+        return found
+    found["success"] = success = Run.objects.last_success_before(run)
+    if success is not None and success.version is not None:
+        now, then = set(run.version.environment_names), set(success.version.environment_names)
+        found |= {"added": sorted(now - then), "removed": sorted(then - now)}
+    return found
 
 
 def _files(request: HttpRequest, row: Row) -> dict[str, Any]:
@@ -95,15 +117,24 @@ def _archive(row: Row) -> Archive | None:
 
 
 def _processes(run: Run) -> dict[str, Any]:
-    if run.status != Status.PROCESSING:
-        return {}
-    sample = ProcessSample.objects.filter(run=run).first()
+    sample = ProcessSample.objects.filter(run=run).first() if run.started_at else None
     if sample is None:
         return {}
-    depths: dict[object, int] = {}
-    processes = []
-    for process in sample.processes:
-        depth = depths.get(process.get("parent"), -1) + 1
-        depths[process.get("pid")] = depth
-        processes.append({**process, "depth": min(depth, DEEPEST)})
-    return {"sample": sample, "processes": processes}
+    if run.is_finished:
+        return {"memory_peak": sample.memory_peak_bytes}
+    return {"sample": sample, "processes": _tree(sample.processes)}
+
+
+def _tree(processes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The processes, each below its parent, with how deep it stands; those whose parent is not among them first."""
+    known = {process["pid"] for process in processes}
+    below: dict[object, list[dict[str, Any]]] = {}
+    for process in processes:
+        below.setdefault(process["parent"] if process["parent"] in known else None, []).append(process)
+    found = []
+    waiting = [(process, 0) for process in reversed(below.get(None, []))]
+    while waiting:
+        process, depth = waiting.pop()
+        found.append({**process, "depth": min(depth, DEEPEST)})
+        waiting += [(child, depth + 1) for child in reversed(below.pop(process["pid"], []))]
+    return found

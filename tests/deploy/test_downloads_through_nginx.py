@@ -76,6 +76,23 @@ def test_a_download_is_the_file_byte_by_byte_with_every_header(
     assert not answer.has("Content-Encoding")
 
 
+def test_a_picture_that_is_shown_keeps_its_type_and_every_header(
+    whole_site: Site, make_file: Callable[..., OutputFile], reader: User
+) -> None:
+    picture = b"GIF89a\x01\x00\x01\x00\x00\x00\x00;<script>alert(1)</script>"
+    file = make_file(picture, name="chart.html")
+    answer = whole_site.request(f"{file.get_absolute_url()}picture/", cookie=session_of(reader))
+    assert (answer.status, answer.body) == (200, picture)
+    assert answer["Content-Type"] == "image/gif"
+    assert answer["Content-Disposition"] == 'inline; filename="chart.html"'
+    assert answer["X-Content-Type-Options"] == "nosniff"
+    assert answer["Content-Security-Policy"] == "default-src 'none'; sandbox"
+    assert answer["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert answer["Cache-Control"] == "private, no-store"
+    other = make_file(b"<svg xmlns='http://www.w3.org/2000/svg'/>", name="chart.gif")
+    assert whole_site.request(f"{other.get_absolute_url()}picture/", cookie=session_of(reader)).status == 404
+
+
 @pytest.mark.parametrize(
     ("asked", "part"),
     [

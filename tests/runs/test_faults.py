@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,7 @@ from scheduler import outputs
 from scheduler.models import Poller, Run, RunEvent
 from scheduler.states import Reason, Status
 from scheduler.supervisor import folder as protocol
+from scheduler.supervisor import processes
 from scheduler.supervisor.folder import Stage
 
 from .conftest import WORK, fresh, is_alive, starts, supervisor_pid, wait_until
@@ -161,7 +163,8 @@ def test_a_machine_that_restarted_is_named_as_the_reason(world: World) -> None:
     folder.write(protocol.STARTED, {**(folder.read(protocol.STARTED) or {}), "boot_id": "of an earlier boot"})
     lost = world.finish(run, poller=poller)
     assert lost.reason == Reason.LOST
-    assert "machine restarted" in lost.sentence
+    booted = datetime.fromtimestamp(processes.boot_time(), UTC)
+    assert f"The machine restarted at {booted:%Y-%m-%d %H:%M:%S} UTC." in lost.sentence
 
 
 def test_a_row_of_a_restored_backup_gets_its_old_result_and_is_not_started_again(world: World) -> None:

@@ -36,6 +36,20 @@ def test_a_program_that_ends_well_is_completed_and_its_log_is_kept(world: World)
     assert list(run.events.values_list("what", flat=True)) == ["queued", "claimed", "started", "finished"]
 
 
+def test_the_version_of_the_program_is_kept_with_the_run(world: World) -> None:
+    source = world.programs / "program.py"
+    first = world.run("print(1)")
+    assert first.version is not None
+    assert first.version.sha256 == hashlib.sha256(source.read_bytes()).hexdigest()
+    assert {"PATH", "PYTHONPATH"} <= set(first.version.environment_names)
+    same = world.finish(world.start(first.task), poller=world.daemons[-1])
+    assert same.version_id == first.version_id
+    source.write_text("print(2)")
+    changed = world.finish(world.start(first.task), poller=world.daemons[-1])
+    assert changed.version is not None
+    assert changed.version.sha256 == hashlib.sha256(b"print(2)").hexdigest()
+
+
 def test_an_exit_code_other_than_0_is_a_failure(world: World) -> None:
     run = world.run("raise SystemExit(3)")
     assert (run.status, run.reason, run.exit_code) == (Status.FAILED, Reason.EXIT_CODE, 3)

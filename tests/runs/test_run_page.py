@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.conf import settings
 from django.test import Client
+from django.utils import timezone
 from playwright.sync_api import expect, sync_playwright
 
 from scheduler import outputs
-from scheduler.models import Run
+from scheduler.models import OutputFile, ProgramVersion, Run
 from scheduler.states import Reason, Status
 from tests import servers
 
@@ -96,7 +98,8 @@ def test_a_log_is_searched_and_read_at_any_place(owner: User, make_run: MakeRun,
         page.goto(f"{live_server.url}{run.get_absolute_url()}")
         log = page.locator("pre.log")
         expect(log).to_contain_text("line 08999")
-        page.get_by_role("link", name="First error").click()
+        assert log.evaluate("each => each.scrollTop + each.clientHeight >= each.scrollHeight - 8")
+        page.get_by_role("link", name="First error", exact=True).click()
         expect(page.locator(".target")).to_have_text("ValueError: the disk is full\n")
         expect(page.locator(".target")).to_be_in_viewport()
         red = page.locator(".target .ink-1").evaluate("each => getComputedStyle(each).color")
@@ -132,10 +135,15 @@ def test_a_log_is_searched_and_read_at_any_place(owner: User, make_run: MakeRun,
 
 
 def test_a_log_is_followed_and_only_its_newest_lines_are_kept(owner: User, make_run: MakeRun, live_server: Any) -> None:
-    run = make_run(Status.PROCESSING)
+    version = ProgramVersion.of(
+        program="x.py", sha256="0" * 64, size=1, modified_at=timezone.now(), interpreter="python", environment=["PATH"]
+    )
+    run = make_run(Status.PROCESSING, version=version)
 
     def act(page: Page) -> None:
         page.goto(f"{live_server.url}{run.get_absolute_url()}")
+        page.locator("#environment summary").click()
+        before = page.locator("#run").inner_text()
         expect(page.locator("#log-empty")).to_have_text("Nothing has been written to the log.")
         write(run, b"first line\n10 %\r")
         log = page.locator("pre.log")
@@ -156,6 +164,9 @@ def test_a_log_is_followed_and_only_its_newest_lines_are_kept(owner: User, make_
         write(run, b"the last line\n", more=True)
         expect(log).to_contain_text("the last line")
         assert log.evaluate("each => each.scrollTop") < 1000
+        # The rest of the page follows too, and what was opened stays open.
+        page.wait_for_function("before => document.getElementById('run').innerText !== before", arg=before)
+        expect(page.locator("#environment code")).to_be_visible()
         page.get_by_role("link", name="Earlier").click()
         expect(log).to_contain_text("line 1000\n")
         expect(log).not_to_contain_text("the last line")
@@ -188,3 +199,64 @@ def _delete(run: Run) -> None:
     Run.objects.filter(pk=run.pk).update(status=Status.FAILED, reason=Reason.LOST, finished_at=run.queued_at)
     Run.objects.filter(pk=run.pk).delete()
     connection.close()
+
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGP4z8DwHwAFAAH/q842iQAAAABJRU5ErkJggg=="
+)
+
+
+def test_files_are_looked_at_without_a_download(owner: User, make_run: MakeRun, live_server: Any) -> None:
+    run = make_run()
+    contents = {
+        "chart.png": PNG,
+        "page.html": b"<script>document.title = 'it ran'</script>",
+        "table.csv": b"name;value\nfirst;1\n",
+    }
+    for name, content in contents.items():
+        file = OutputFile.objects.create(run=run, name=name, size=len(content), sha256="0" * 64, created_at=run.due_at)
+        outputs.file_path(file).parent.mkdir(parents=True, exist_ok=True)
+        outputs.file_path(file).write_bytes(content)
+
+    def act(page: Page) -> None:
+        def open_preview(name: str) -> None:
+            page.goto(f"{live_server.url}{run.get_absolute_url()}")
+            page.get_by_role("link", name=f"Preview of {name}").click()
+            expect(page.get_by_role("heading", name=name)).to_be_visible()
+
+        open_preview("chart.png")
+        picture = page.get_by_role("img", name="chart.png")
+        assert picture.evaluate("each => [each.complete, each.naturalWidth]") == [True, 1]
+        # By itself it is in a sandbox that lets nothing run.
+        page.goto(f"{live_server.url}{picture.get_attribute('src')}")
+        assert page.evaluate("document.contentType") == "image/png"
+        open_preview("table.csv")
+        expect(page.get_by_role("columnheader", name="value")).to_be_visible()
+        expect(page.get_by_role("cell", name="first")).to_be_visible()
+        open_preview("page.html")
+        expect(page.locator("pre.log")).to_have_text("<script>document.title = 'it ran'</script>")
+        assert page.title() != "it ran"
+
+    # The browser's own frame around a picture has a style, which the picture's policy does not allow.
+    look(live_server.url, owner, act, width=360, expected="'default-src 'none''")
+
+
+def test_a_run_is_started_again_with_other_arguments(owner: User, make_run: MakeRun, live_server: Any) -> None:
+    run = make_run(Status.FAILED, arguments=["--days", "7"])
+
+    def act(page: Page) -> None:
+        page.goto(f"{live_server.url}{run.get_absolute_url()}")
+        page.get_by_role("link", name="Run again with other arguments").click()
+        arguments = page.get_by_role("textbox", name="Arguments")
+        expect(arguments).to_have_value("--days 7")
+        arguments.fill("--days '8")
+        page.get_by_role("button", name="Run now").click()
+        expect(page.locator(".errorlist")).to_contain_text("A quote is not closed")
+        arguments.fill("--days '8 or so'")
+        page.get_by_role("button", name="Run now").click()
+        expect(page.get_by_role("heading", name="Nightly report")).to_be_visible()
+        expect(page.locator(".facts").first).to_contain_text("'8 or so'")
+        expect(page.get_by_role("link", name=f"run #{run.pk}", exact=True)).to_be_visible()
+
+    look(live_server.url, owner, act, scheme="dark")
+    assert Run.objects.queued().get().arguments == ["--days", "8 or so"]

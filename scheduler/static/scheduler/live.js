@@ -24,7 +24,9 @@
       from.nodeValue = to.nodeValue;
       return;
     }
-    for (const { name } of [...from.attributes]) if (!to.hasAttribute(name)) from.removeAttribute(name);
+    for (const { name } of [...from.attributes]) {
+      if (!to.hasAttribute(name) && name !== "open") from.removeAttribute(name); // what a person has opened stays so
+    }
     for (const { name, value } of [...to.attributes]) if (from.getAttribute(name) !== value) from.setAttribute(name, value);
     const named = new Map([...from.children].filter((each) => each.id).map((each) => [each.id, each]));
     const wanted = new Set([...to.children].map((each) => each.id).filter(Boolean));

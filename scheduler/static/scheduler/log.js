@@ -31,7 +31,7 @@
       box.scrollIntoView({ block: "nearest" });
     }
     if (box && "follow" in box.dataset) follow(section, box, stop.signal);
-    else if (box && !target && box.querySelector("[data-unended]").textContent) box.scrollTop = box.scrollHeight;
+    else if (box && "tail" in box.dataset) box.scrollTop = box.scrollHeight;
     const on = section.querySelector("[data-go-on]");
     if (on) go(on.href, { add: false });
   };
