@@ -272,13 +272,13 @@ class Schedule(Pausable):
                 return False
             current.task = task
             head = Run.objects.due(now).filter(pk=run.pk, schedule=current).first()
-            if head is None or head.slot_at is None:
+            if head is None:
                 return False
             if current.stale_at is not None or not current.enabled or current.next_run_id != head.pk:
                 current._move(now)
                 head = Run.objects.due(now).filter(pk=run.pk, schedule=current).first()
-                if head is None or head.slot_at is None:
-                    return True
+            if head is None or head.slot_at is None:
+                return True
             try:
                 slots.decide(current, head, head.slot_at, now)
             except recurrences.InvalidRule as error:
