@@ -87,8 +87,15 @@ def _take_all(browser: Browser, address: str, password: str) -> None:
             look.goto(page.url)
             look.locator("#processes-heading").wait_for(timeout=60_000)
             _picture(look, f"run{kind}")
+    page.goto(f"{address}/scheduler/schedule/")
+    page.select_option("[name=task]", label="Purge old runs")
+    page.get_by_label("One by one").check()
+    page.get_by_label("--dry-run").check()
+    _picture(page, "arguments")
     for name, path in (
         ("schedule", "/scheduler/schedule/"),
+        ("task", "/scheduler/tasks/1/"),
+        ("timeline", "/scheduler/timeline/"),
         ("admin-tasks", "/admin/scheduler/task/"),
         ("admin-task", "/admin/scheduler/task/1/change/"),
         ("admin-access", "/admin/scheduler/task/1/access/"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import zoneinfo
 from datetime import datetime, timedelta
 from functools import cache
@@ -11,17 +10,20 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.urls import reverse
 from django.utils import formats, timezone
 from django.utils.translation import gettext_lazy as _
 
 from scheduler import access, recurrences
+from scheduler.argument_fields import ArgumentsField, known_form
 from scheduler.models import Recurrence, Schedule, Task
-from scheduler.models.task import validate_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from django.contrib.auth.models import User
+
+    from scheduler.models import Run
 
 
 @cache
@@ -74,31 +76,17 @@ def instant(wall: datetime, zone: zoneinfo.ZoneInfo) -> datetime:
 
 
 class TaskSelect(forms.Select):
-    """Options that carry their task's own arguments, so that a script can show them as a placeholder."""
+    """A choice that tells a script where the arguments of each task are fetched: 0 stands for its id."""
 
-    def create_option(self, name: str, value: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        option = super().create_option(name, value, *args, **kwargs)
-        task = getattr(value, "instance", None)
-        if isinstance(task, Task):
-            option["attrs"]["data-arguments"] = shlex.join(task.arguments)
-        return option
+    def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
+        url = reverse("scheduler:task-arguments", args=[0])
+        return super().get_context(name, value, {**(attrs or {}), "data-arguments-of": url})
 
 
 class RecurrenceChoice(forms.ModelChoiceField):  # type: ignore[type-arg]  # not subscriptable at run time
     def label_from_instance(self, obj: models.Model) -> str:
         assert isinstance(obj, Recurrence)
         return obj.name if obj.name == obj.in_words else f"{obj.name} ({obj.in_words})"
-
-
-def split_arguments(text: str) -> list[str]:
-    """The arguments of a line as for a shell. Raises ValidationError when it cannot be taken apart or passed on."""
-    try:
-        arguments = shlex.split(text)
-    except ValueError as error:
-        problem = _("A quote is not closed, or a backslash comes last. Close the quote, or put a backslash before it.")
-        raise ValidationError(problem, code="quotes") from error
-    validate_arguments(arguments)
-    return arguments
 
 
 class ScheduleForm(forms.Form):
@@ -122,12 +110,7 @@ class ScheduleForm(forms.Form):
             "invalid_choice": _("Choose one of the tasks in the list."),
         },
     )
-    arguments = forms.CharField(
-        label=_("Arguments"),
-        required=False,
-        max_length=10_000,
-        help_text=_("As in a shell, with quotes where an argument has spaces. Empty: the task's own arguments."),
-    )
+    arguments = ArgumentsField(label=_("Arguments"), optional=True)
     when = forms.ChoiceField(
         label=_("When"),
         choices=When.choices,
@@ -171,7 +154,9 @@ class ScheduleForm(forms.Form):
             "There is no time zone “%(value)s”. Choose one from the list, such as Europe/Amsterdam."
         )
 
-        self.fields["arguments"].widget.attrs["placeholder"] = self._own_arguments()
+        arguments = self.fields["arguments"]
+        assert isinstance(arguments, ArgumentsField)
+        arguments.use(known_form(self._task(), user=user, now=now))
 
     def _choice(self, name: str) -> forms.ModelChoiceField[Any]:
         field = self.fields[name]
@@ -183,9 +168,6 @@ class ScheduleForm(forms.Form):
         """What replaces the task's own arguments; None to keep them."""
         arguments: list[str] | None = self.cleaned_data["arguments"]
         return arguments
-
-    def clean_arguments(self) -> list[str] | None:
-        return split_arguments(self.cleaned_data["arguments"]) or None
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
@@ -276,27 +258,22 @@ class ScheduleForm(forms.Form):
         tasks = self._choice("task").queryset
         return tasks is None or not tasks.exists()
 
-    def _own_arguments(self) -> str:
-        """The chosen task's own arguments, shown in the empty field."""
+    def _task(self) -> Task | None:
+        """The chosen task; None when none is, or none that may be."""
         try:
-            task = self._choice("task").clean(self["task"].value())
+            task: Task | None = self._choice("task").clean(self["task"].value())
         except ValidationError:
-            return ""
-        return shlex.join(task.arguments)
+            return None
+        return task
 
 
 class AgainForm(forms.Form):
     """The arguments of a run, to be changed before the task is run again."""
 
-    arguments = forms.CharField(
-        label=_("Arguments"),
-        required=False,
-        strip=False,
-        max_length=10_000,
-        widget=forms.Textarea(attrs={"rows": 4, "spellcheck": "false"}),
-        help_text=_("As in a shell, with quotes where an argument has spaces. Empty: no arguments."),
-    )
+    arguments = ArgumentsField(label=_("Arguments"))
 
-    def clean_arguments(self) -> list[str]:
-        # Browsers send two characters for a line end inside of an argument.
-        return split_arguments(self.cleaned_data["arguments"].replace("\r\n", "\n"))
+    def __init__(self, data: Mapping[str, Any] | None = None, *, run: Run, user: User, now: datetime) -> None:
+        super().__init__(data, initial={"arguments": run.arguments})
+        arguments = self.fields["arguments"]
+        assert isinstance(arguments, ArgumentsField)
+        arguments.use(known_form(run.task, user=user, now=now))

@@ -5,9 +5,12 @@ A program is named ``root/relative/path.py``. It is resolved and checked when a 
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import os
 import stat
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from django.utils.translation import gettext
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_DEPTH = 5
+LONGEST_SOURCE = 1024 * 1024
 LISTED_AT_MOST = 2000
 
 
@@ -114,6 +118,52 @@ def resolve(root: str, path: str) -> Path:
     if not os.access(real, os.R_OK):
         raise ProgramError(gettext("“%(program)s” cannot be read: permission denied.") % {"program": name})
     return real
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A program's text, as far as it is read."""
+
+    text: str
+    sha256: str
+    size: int
+    docstring: str
+    uses_argparse: bool
+
+    @property
+    def is_cut(self) -> bool:
+        return self.size > LONGEST_SOURCE
+
+
+def read(path: Path) -> Source:
+    """The source of a resolved program, at most 1 MB of it. Raises OSError."""
+    with path.open("rb") as file:
+        content = file.read(LONGEST_SOURCE + 1)
+        size = os.fstat(file.fileno()).st_size
+    return _source(content, max(size, len(content)))
+
+
+@lru_cache(maxsize=64)
+def _source(content: bytes, size: int) -> Source:
+    text = content[:LONGEST_SOURCE].decode(errors="replace")
+    docstring, uses_argparse = "", False
+    try:
+        tree = ast.parse(content)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        pass
+    else:
+        docstring = ast.get_docstring(tree) or ""
+        uses_argparse = any(_imports_argparse(node) for node in ast.walk(tree))
+    return Source(text, hashlib.sha256(content).hexdigest(), size, docstring, uses_argparse)
+
+
+def _imports_argparse(node: ast.AST) -> bool:
+    match node:
+        case ast.Import(names=names):
+            return any(alias.name == "argparse" for alias in names)
+        case ast.ImportFrom(module="argparse", level=0):
+            return True
+    return False
 
 
 def interpreter(name: str) -> Path | None:

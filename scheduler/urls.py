@@ -2,13 +2,29 @@ from __future__ import annotations
 
 from django.urls import path
 
-from scheduler.views import actions, again, downloads, files, log, main, probe, runs, schedule
+from scheduler.views import (
+    actions,
+    again,
+    arguments,
+    downloads,
+    files,
+    log,
+    main,
+    probe,
+    runs,
+    schedule,
+    tasks,
+    timeline,
+)
 
 app_name = "scheduler"
 urlpatterns = [
     path("", main.index, name="index"),
     path("schedule/", schedule.schedule_task, name="schedule"),
+    path("timeline/", timeline.timeline, name="timeline"),
+    path("tasks/<int:pk>/", tasks.detail, name="task-detail"),
     path("tasks/<int:pk>/run/", actions.task_run, name="task-run"),
+    path("tasks/<int:pk>/arguments/", arguments.task_arguments, name="task-arguments"),
     path("runs/<int:pk>/", runs.detail, name="run-detail"),
     path("runs/<int:pk>/stop/", actions.run_stop, name="run-stop"),
     path("runs/<int:pk>/again/", actions.run_again, name="run-again"),

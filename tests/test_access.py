@@ -34,6 +34,12 @@ schedule          GET   in        403       403       200       200       200   
 schedule          POST  in        403       403       200       200       200       ok        200       ok        ok
 task-run          GET   405       405       405       405       405       405       405       405       405       405
 task-run          POST  in        403       403       404       404       403       ok        403       ok        ok
+task-detail       GET   in        403       403       404       404       200       200       200       200       200
+task-detail       POST  in        403       403       405       405       405       405       405       405       405
+timeline          GET   in        403       403       200       200       200       200       200       200       200
+timeline          POST  in        403       403       405       405       405       405       405       405       405
+task-arguments    GET   401       403       403       405       405       405       405       405       405       405
+task-arguments    POST  401       403       403       404       404       403       200       403       200       200
 run-detail        GET   in        403       403       404       404       200       200       200       200       200
 run-detail        POST  in        403       403       405       405       405       405       405       405       405
 run-stop          GET   405       405       405       405       405       405       405       405       405       405
@@ -78,6 +84,9 @@ class World:
             "index": [],
             "schedule": [],
             "task-run": [self.task.pk],
+            "task-arguments": [self.task.pk],
+            "task-detail": [self.task.pk],
+            "timeline": [],
             "file": [self.file.pk],
             "file-picture": [self.picture.pk],
             "file-preview": [self.file.pk],
@@ -127,7 +136,8 @@ def test_every_address_answers_every_role(
     if role != "anonymous":
         client.force_login(request.getfixturevalue(role))
     before = world.state()
-    data = {"task": world.task.pk, "when": "now", "time_zone": "UTC"} if name == "schedule" else {}
+    data: dict[str, Any] = {"task-arguments": {"name": "arguments"}}.get(name, {})
+    data |= {"task": world.task.pk, "when": "now", "time_zone": "UTC"} if name == "schedule" else {}
     response = client.get(world.url(name)) if method == "GET" else client.post(world.url(name), data)
     if response.streaming:
         assert b"".join(response) == (GIF if name == "file-picture" else b"x")
@@ -158,7 +168,9 @@ def test_nothing_is_done_without_a_csrf_token(world: World, owner: User, name: s
     assert world.state() == before
 
 
-@pytest.mark.parametrize("name", ["run-detail", "run-delete", "run-log", "run-stop", "task-run", "run-again"])
+@pytest.mark.parametrize(
+    "name", ["run-detail", "run-delete", "run-log", "run-stop", "task-run", "run-again", "task-detail"]
+)
 def test_what_is_not_there_and_what_may_not_be_seen_look_the_same(
     client: Client, world: World, stranger: User, name: str
 ) -> None:

@@ -142,7 +142,7 @@ def test_a_recurrence_needs_the_right_to_change_the_task(
         ),
         ({"when": "now", "arguments": "'open"}, "arguments", "A quote is not closed"),
         ({"when": "now", "arguments": "a\\"}, "arguments", "A quote is not closed"),
-        ({"when": "now", "arguments": "a\0b"}, "arguments", "Null characters"),
+        ({"when": "now", "arguments": "a\0b"}, "arguments", "contains a NUL character"),
         ({"when": "now", "time_zone": "Mars/Olympus"}, "time_zone", "There is no time zone “Mars/Olympus”."),
         ({"when": "now", "task": "999999"}, "task", "Choose one of the tasks in the list."),
         ({"when": "now", "task": ""}, "task", "Choose a task."),
@@ -183,7 +183,7 @@ def test_an_error_stands_at_its_field_in_a_sentence(
 def test_a_page_with_errors_keeps_what_was_typed_and_starts_nothing(client: Client, task: Task) -> None:
     response = client.post(URL, filled(task, "at", at="2020-01-01T00:00", arguments="--deep 'x y'"))
     assert response.status_code == 200
-    assert 'value="--deep &#x27;x y&#x27;"' in response.text
+    assert ">--deep &#x27;x y&#x27;</textarea>" in response.text
     assert 'value="2020-01-01T00:00"' in response.text
     assert not task.runs.exists()
 
@@ -230,7 +230,7 @@ def test_only_enabled_tasks_that_one_may_run_and_see_are_offered(
 def test_a_task_can_be_chosen_by_the_address_with_its_arguments_as_a_hint(client: Client, task: Task) -> None:
     Task.objects.filter(pk=task.pk).update(arguments=["--to", 'a "b"'])
     page = client.get(URL, {"task": task.pk}).text
-    assert f'<option value="{task.pk}" selected data-arguments="--to &#x27;a &quot;b&quot;&#x27;">' in page
+    assert f'<option value="{task.pk}" selected>' in page
     assert 'placeholder="--to &#x27;a &quot;b&quot;&#x27;"' in page
 
 

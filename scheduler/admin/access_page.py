@@ -18,11 +18,10 @@ from django.db.models import Q
 from django.http import HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext
-from django.utils.translation import gettext_lazy as _
 
 from scheduler import access, audit
 from scheduler.models import AuditEntry, Task, TaskGroupObjectPermission, TaskUserObjectPermission
-from scheduler.models.task import TASK_PERMISSIONS
+from scheduler.models.task import ACTION_LABELS, TASK_PERMISSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,16 +30,6 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
     from .base import SchedulerAdmin
-
-LABELS = {
-    "view_task": _("see"),
-    "run_task": _("run"),
-    "stop_run": _("stop"),
-    "view_output": _("read log and files"),
-    "change_task": _("change"),
-    "delete_task": _("delete"),
-    "manage_access": _("manage access"),
-}
 
 # Those who have a permission by a group or everywhere are named for information, up to this many.
 OTHERS_AT_MOST = 100
@@ -81,7 +70,7 @@ class Holder:
         return [
             Cell(
                 codename=codename,
-                label=str(LABELS[codename]),
+                label=str(ACTION_LABELS[codename]),
                 token=f"{self.key}:{codename}",
                 direct=codename in self.direct,
                 sources=self.elsewhere.get(codename, []),
@@ -125,7 +114,7 @@ def access_page(model_admin: SchedulerAdmin, request: HttpRequest, object_id: st
             _section(gettext("Users"), USER, users, gettext("Add a user by exact name"), ticked, request),
             _section(gettext("Groups"), GROUP, groups, gettext("Add a group by exact name"), ticked, request),
         ],
-        "labels": [LABELS[codename] for codename in TASK_PERMISSIONS],
+        "labels": [ACTION_LABELS[codename] for codename in TASK_PERMISSIONS],
         "left_out": left_out,
         "access_errors": errors,
     }

@@ -16,16 +16,18 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from scheduler import access
+from scheduler.argument_fields import ArgumentsField, KnownForm, known_form
 from scheduler.forms import RecurrenceChoice, WallTimeField, instant, time_zone_choices
 from scheduler.models import Schedule, Task
 from scheduler.recurrences import InvalidRule
 
 from .base import SchedulerAdmin, VisibleTasksFilter, in_current_zone, in_zone, is_anybody
-from .fields import OptionalArgumentsField, join_arguments, wall_time
+from .fields import join_arguments, wall_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from django.contrib.auth.models import AnonymousUser, User
     from django.db.models import Field, QuerySet
     from django.db.models.fields.related import ForeignKey
     from django.forms.models import ModelChoiceField
@@ -65,17 +67,15 @@ class ScheduleForm(ModelForm):
         required=False,
         help_text=_("No slot after this time, in the schedule's own time zone."),
     )
-    arguments = OptionalArgumentsField(
-        help_text=_(
-            "As on a command line, with quotes around an argument with spaces. Empty: the task's own arguments."
-        )
-    )
+    arguments = ArgumentsField(optional=True)
+    user: User | AnonymousUser | None = None
+    """Who edits; None for people who may only look, and where the form is told what is known of the program."""
 
     class Meta:
         model = Schedule
         fields = ("task", "recurrence", "time_zone", "anchor", "ends_at", *POLICIES, "arguments", "enabled")
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, known: KnownForm | None = None, **kwargs: Any) -> None:
         schedule: Schedule | None = kwargs.get("instance")
         saved = schedule is not None and schedule.pk is not None
         initial = _suggested() if schedule is None or not saved else _local_times(schedule)
@@ -91,6 +91,23 @@ class ScheduleForm(ModelForm):
         zones = self.fields["time_zone"]
         assert isinstance(zones, forms.ChoiceField)
         zones.choices = time_zone_choices(self.instance.time_zone)
+        arguments = self.fields["arguments"]
+        assert isinstance(arguments, ArgumentsField)
+        arguments.use(known or known_form(self._task(), user=self.user, now=timezone.now()))
+
+    def _task(self) -> Task | None:
+        """Whose schedule it is, as far as that is known and this person may edit it."""
+        if self.user is None:
+            return None
+        if not self.instance._state.adding:
+            return self.instance.task
+        if "task" not in self.fields:
+            return None
+        try:
+            task: Task | None = self.fields["task"].clean(self["task"].value())
+        except forms.ValidationError:
+            return None
+        return task
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
@@ -247,6 +264,18 @@ class ScheduleInline(ScheduleParts, StackedInline):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Schedule]:
         return super().get_queryset(request).select_related("task", "recurrence")
 
+    def get_formset(self, request: HttpRequest, obj: Task | None = None, **kwargs: Any) -> Any:
+        formset: Any = super().get_formset(request, obj, **kwargs)
+        may = obj is not None and self.has_change_permission(request, obj)
+        # Once for all of them
+        known = known_form(obj, user=request.user, now=timezone.now()) if may else KnownForm()
+
+        class WithArguments(formset):  # type: ignore[misc]
+            def get_form_kwargs(self, index: int | None) -> dict[str, Any]:
+                return {**super().get_form_kwargs(index), "known": known}
+
+        return WithArguments
+
     # ``obj`` is the task.
 
     def has_view_permission(self, request: HttpRequest, obj: Task | None = None) -> bool:
@@ -305,6 +334,11 @@ class ScheduleAdmin(ScheduleParts, SchedulerAdmin):
         return is_anybody(request.user, "change_task")
 
     # The form
+
+    def get_form(self, request: HttpRequest, obj: Schedule | None = None, change: bool = False, **kwargs: Any) -> Any:
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        form.user = request.user if obj is None or self.has_change_permission(request, obj) else None
+        return form
 
     def get_fields(self, request: HttpRequest, obj: Schedule | None = None) -> tuple[str, ...]:
         changeable = obj is None or self.has_change_permission(request, obj)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -19,18 +20,20 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from scheduler import access, audit, programs
+from scheduler.argument_fields import ArgumentsField, KnownForm, known_form
 from scheduler.conf import scheduler_settings
 from scheduler.models import AuditEntry, OutputFile, Poller, Run, Schedule, Task
 
 from .access_page import access_page
 from .base import SchedulerAdmin, in_current_zone, is_anybody
-from .fields import ArgumentsField, UserNameField, join_arguments
+from .fields import UserNameField, join_arguments
 from .schedules import ScheduleInline, plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
+    from django.contrib.auth.models import AnonymousUser, User
     from django.db.models import Field, QuerySet
     from django.http import HttpRequest, HttpResponse
     from django.urls import URLPattern
@@ -73,7 +76,7 @@ class TaskForm(ModelForm):
         required=False,
         help_text=_("Another Python than the site's own (another virtual environment) is always started cold."),
     )
-    arguments = ArgumentsField(help_text=_("As on a command line, with quotes around an argument with spaces."))
+    arguments = ArgumentsField()
     cleanup_path = forms.ChoiceField(
         label=capfirst(_("clean-up program")),
         required=False,
@@ -83,10 +86,9 @@ class TaskForm(ModelForm):
             "result, which it finds in SCHEDULER_REASON, SCHEDULER_EXIT_CODE and SCHEDULER_SIGNAL."
         ),
     )
-    cleanup_arguments = ArgumentsField(
-        label=capfirst(_("clean-up arguments")),
-        help_text=_("As on a command line, with quotes around an argument with spaces."),
-    )
+    cleanup_arguments = ArgumentsField(label=capfirst(_("clean-up arguments")))
+    user: User | AnonymousUser | None = None
+    """Who edits; None for people who may only look."""
 
     class Meta:
         model = Task
@@ -140,6 +142,28 @@ class TaskForm(ModelForm):
         assert isinstance(interpreter, forms.ChoiceField)
         known = {*scheduler_settings().interpreters, self.instance.interpreter} - {""}
         interpreter.choices = [("", gettext("the site's own")), *((name, name) for name in sorted(known))]
+        arguments = self.fields["arguments"]
+        assert isinstance(arguments, ArgumentsField)
+        arguments.use(self._known_form())
+
+    def _known_form(self) -> KnownForm:
+        """The arguments of the program that is chosen, which may be another than the saved one."""
+        if self.user is None:
+            return KnownForm()
+        task = copy.copy(self.instance)
+        if self.is_bound:
+            program = str(self.data.get(self.add_prefix("program_path"), ""))
+            if program not in dict(self.fields["program_path"].choices):  # type: ignore[attr-defined]
+                return KnownForm()
+            task.program_root, _, task.program_path = program.partition("/")
+            task.environment = str(self.data.get(self.add_prefix("environment"), ""))
+            task.interpreter = str(self.data.get(self.add_prefix("interpreter"), ""))
+            if task.environment not in Task.Environment.values or task.interpreter not in {
+                "",
+                *scheduler_settings().interpreters,
+            }:
+                return KnownForm()
+        return known_form(task, user=self.user, now=timezone.now())
 
     def _offer(self, name: str, found: list[str], current: str) -> None:
         """Let a program be chosen from those that are found; the current one stays a choice whatever became of it."""
@@ -313,6 +337,11 @@ class TaskAdmin(SchedulerAdmin):
             ),
             (_("Alarms"), {"fields": ("late_after_seconds", "alarm_addressees")}),
         )
+
+    def get_form(self, request: HttpRequest, obj: Task | None = None, change: bool = False, **kwargs: Any) -> Any:
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        form.user = request.user if obj is None or self.has_change_permission(request, obj) else None
+        return form
 
     def get_readonly_fields(self, request: HttpRequest, obj: Task | None = None) -> tuple[str, ...]:
         shown = ("program", "argument_line", "cleanup_program", "cleanup_line")

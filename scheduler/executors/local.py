@@ -62,7 +62,7 @@ class LocalExecutor:
         try:
             program = programs.resolve(run.task.program_root, run.task.program_path)
             interpreter = programs.interpreter(run.task.interpreter)
-            user = user_of(run.task)
+            user = user_of(run.task.program_root)
             environment = _environment_of(run.task, user)
             outputs.make_run_folders(run.uuid, (user["uid"], user["gid"]) if user else None)
             # Not flushed: after a crash of the machine the claimed run is launched again, and this is written anew.
@@ -91,7 +91,7 @@ class LocalExecutor:
         if run.uuid not in self._launches:
             # A clean-up command that is still to be run gets what it would have got from the first supervisor.
             task = run.task
-            environment = _environment_of(task, user_of(task)) if task.cleanup_path else {}
+            environment = _environment_of(task, user_of(task.program_root)) if task.cleanup_path else {}
             self._launches[run.uuid] = ColdLaunch(outputs.run_folder(run.uuid).path, environment)
 
     def is_launching(self, run_uuid: uuid.UUID) -> bool:
@@ -139,9 +139,9 @@ def _as_started(folder: Path) -> str:
     return str(START) if folder.resolve() == RESOLVED_START else str(folder)
 
 
-def user_of(task: Task) -> dict[str, Any] | None:
-    """The Unix user that a task's program runs as; None for the poller's own. Raises KeyError for an unknown one."""
-    name = scheduler_settings().program_users.get(task.program_root)
+def user_of(program_root: str) -> dict[str, Any] | None:
+    """The Unix user that programs of a folder run as; None for the poller's own. Raises KeyError for an unknown one."""
+    name = scheduler_settings().program_users.get(program_root)
     if name is None:
         return None
     account = pwd.getpwnam(name)

@@ -10,6 +10,7 @@ from .outputfile import Archive, OutputFile
 from .pause import SchedulerState
 from .permissions import TaskGroupObjectPermission, TaskUserObjectPermission
 from .poller import Poller
+from .program_form import ProgramForm
 from .program_version import ProgramVersion
 from .recurrence import Recurrence
 from .run import ProcessSample, Run, RunEvent, StoreRemoval
@@ -26,6 +27,7 @@ __all__ = [
     "OutputFile",
     "Poller",
     "ProcessSample",
+    "ProgramForm",
     "ProgramVersion",
     "Recurrence",
     "Run",

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, validate_email
 from django.db import models, transaction
+from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from scheduler import programs
@@ -35,6 +36,17 @@ TASK_PERMISSIONS = (
     "delete_task",
     "manage_access",
 )
+
+
+ACTION_LABELS = {
+    "view_task": _("see"),
+    "run_task": _("run"),
+    "stop_run": _("stop"),
+    "view_output": _("read log and files"),
+    "change_task": _("change"),
+    "delete_task": _("delete"),
+    "manage_access": _("manage access"),
+}
 
 
 def validate_arguments(value: object) -> None:
@@ -283,6 +295,9 @@ class Task(Pausable):
 
     def __str__(self) -> str:
         return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("scheduler:task-detail", args=[self.pk])
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Save; the owner gets every permission on the task when the task is created."""

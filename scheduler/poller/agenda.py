@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db.models import DateTimeField, Exists, Subquery, UUIDField
 
-from scheduler.models import Archive, Poller, Run, Schedule, StoreRemoval
+from scheduler.models import Archive, Poller, ProgramForm, Run, Schedule, StoreRemoval
 from scheduler.prepared import Blank, Prepared
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class Agenda:
     processing: bool = True
     removals: bool = True
     archives: bool = True
+    questions: bool = True
     next_due_at: datetime | None = None
     """When the next run in the queue comes due, if it has not yet."""
 
@@ -36,8 +37,8 @@ def look(poller: uuid.UUID, host: uuid.UUID, now: datetime) -> Agenda:
     found = _AGENDA.first(Poller, poller=poller, host=host, now=now)
     if found is None:
         return Agenda()
-    stale, broken, due, processing, removals, archives, next_due_at = found
-    return Agenda(stale, broken, due is not None, processing, removals, archives, next_due_at)
+    stale, broken, due, processing, removals, archives, questions, next_due_at = found
+    return Agenda(stale, broken, due is not None, processing, removals, archives, questions, next_due_at)
 
 
 def _query() -> QuerySet[Any, Any]:
@@ -50,6 +51,7 @@ def _query() -> QuerySet[Any, Any]:
         Exists(Run.objects.processing().filter(host=host)),
         Exists(StoreRemoval.objects.filter(host=host)),
         Exists(Archive.objects.unfinished().filter(run__host=host)),
+        Exists(ProgramForm.objects.waiting()),
         _first(Run.objects.upcoming(now)),
     )[:1]
 

@@ -23,6 +23,7 @@ from scheduler.poller.each import each, in_turn
 from scheduler.poller.host import Host, this_host
 from scheduler.poller.notifications import Notifications
 from scheduler.poller.notify import notify
+from scheduler.poller.program_forms import Asker
 from scheduler.poller.schema import Schema, is_about_tables
 from scheduler.poller.waker import Waker, remove_abandoned_sockets
 from scheduler.poller.watch import Watcher
@@ -57,6 +58,7 @@ class PollerDaemon:
         self.executor = executor
         self.watcher = Watcher(self.host.id, executor)
         self.archiver = Archiver(self.host.id)
+        self.asker = Asker()
         self.alarms = Alarms()
         self.capacity = scheduler_settings().capacity
         self.busy = self.capacity
@@ -141,7 +143,7 @@ class PollerDaemon:
             logger.info("going on")
 
     def tick(self, now: datetime) -> int:
-        """One round; how many runs and archives of this host are under way after it."""
+        """One round; how many runs, archives and questions of this host are under way after it."""
         # What is ready starts first: it is what somebody waits for, and the rest of the round takes longer.
         self._look_for_room()
         known_busy = self.busy + self._claim(now, self.capacity - self.busy)
@@ -157,7 +159,8 @@ class PollerDaemon:
         if agenda.removals:
             self._remove_deleted()
         self.alarms.look(now, host=self.host.id if agenda.processing else None)
-        return self.busy + (self.archiver.look(now) if agenda.archives else self.archiver.rest())
+        asked = self.asker.look(now) if agenda.questions else self.asker.rest()
+        return self.busy + asked + (self.archiver.look(now) if agenda.archives else self.archiver.rest())
 
     # One step each
 

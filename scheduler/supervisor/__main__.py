@@ -1,6 +1,7 @@
 """``python -I -S …/scheduler/supervisor RUN_FOLDER``: supervise the run, or collect what a dead supervisor left.
 
-With ``--archive JOB_FOLDER`` instead: build the ZIP of a run's files.
+With ``--archive JOB_FOLDER`` instead: build the ZIP of a run's files. With ``--ask JOB_FOLDER``: ask a program which
+arguments it takes.
 """
 
 import os
@@ -15,6 +16,10 @@ if __name__ == "__main__":
         from supervisor import archive  # type: ignore[import-not-found]
 
         archive.main(sys.argv[2])
+    elif sys.argv[1] == "--ask":
+        from supervisor import ask
+
+        ask.main(sys.argv[2])
     else:
         from supervisor import launch
 

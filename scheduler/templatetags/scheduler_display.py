@@ -6,15 +6,20 @@ from typing import TYPE_CHECKING
 
 from django import template
 from django.utils import formats, timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext, ngettext
 
 from scheduler.logs import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime, timedelta
 
     from django.utils.safestring import SafeString
+
+    from scheduler.models import Run
+    from scheduler.preview import Slot
+    from scheduler.views.charts import Bar
 
 register = template.Library()
 
@@ -63,3 +68,63 @@ def printable_filter(value: object) -> str:
 def one_line(value: object) -> str:
     """``printable``, with line breaks as signs, too."""
     return printable_filter(value).replace("\n", "\u240a").replace("\t", "\u2409")
+
+
+@register.filter
+def unlocalized(value: float) -> str:
+    """A number as SVG reads it, whatever the language."""
+    return f"{value:g}"
+
+
+@register.filter
+def in_its_zone(slot: Slot) -> SafeString:
+    """When a slot is, as the clocks of its own schedule show it, with their zone."""
+    local = slot.local
+    shown = formats.date_format(local, "D Y-m-d H:i:s" if local.second else "D Y-m-d H:i")
+    return format_html('<time datetime="{}">{}</time> {}', local.isoformat(), shown, slot.zone.key)
+
+
+@register.filter
+def drawn(bars: Iterable[Bar]) -> SafeString:
+    """The bars of a chart as SVG: links with titles. Not by a template, as there may be a thousand of them."""
+    return format_html_join(
+        "",
+        '<a href="{}" aria-label="{}"><title>{}</title>'
+        '<rect class="bar bar-{}" x="{}" y="{}" width="{}" height="{}"></rect></a>',
+        (
+            (
+                bar.run.get_absolute_url(),
+                bar.title,
+                bar.title,
+                bar.run.status,
+                *map(unlocalized, (bar.x, bar.y, bar.width, bar.height)),
+            )
+            for bar in bars
+        ),
+    )
+
+
+@register.filter
+def clock(value: datetime) -> str:
+    """A date and time in the current zone, where a page has many of them and has said which zone it is."""
+    return f"{timezone.localtime(value):%Y-%m-%d %H:%M:%S}"
+
+
+def run_title(run: Run) -> str:
+    """What a run's bar in a chart says: which run, how it ended, from when to when."""
+    name = one_line(run.task.name)
+    start, end = run.started_at, run.finished_at
+    if start is None:
+        at = timezone.localtime(run.slot_at or run.due_at)
+        text = gettext("#%(id)s %(task)s: %(status)s, %(time)s")
+        return text % {"id": run.pk, "task": name, "status": run.get_status_display(), "time": f"{at:%H:%M:%S}"}
+    values = {
+        "id": run.pk,
+        "task": name,
+        "status": run.get_status_display(),
+        "start": f"{timezone.localtime(start):%H:%M:%S}",
+    }
+    if end is None:
+        return gettext("#%(id)s %(task)s: %(status)s since %(start)s") % values
+    values |= {"end": f"{timezone.localtime(end):%H:%M:%S}", "time": duration(end - start)}
+    return gettext("#%(id)s %(task)s: %(status)s, %(start)s to %(end)s (%(time)s)") % values

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import messages
 from django.shortcuts import redirect
+from django.utils import timezone
 from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods
 
@@ -14,7 +14,7 @@ from scheduler.forms import AgainForm
 from scheduler.logs import printable
 
 from .actions import start_again, start_once
-from .gate import require, staff_page, visible_run
+from .gate import person, require, staff_page, visible_run
 from .page import render_page
 
 if TYPE_CHECKING:
@@ -29,9 +29,8 @@ def run_again_changed(request: HttpRequest, pk: int) -> HttpResponseBase:
     if not run.is_finished:
         messages.error(request, gettext("This run is not over yet; start the task itself."))
         return redirect(run)
-    form = AgainForm(
-        request.POST if request.method == "POST" else None, initial={"arguments": shlex.join(run.arguments)}
-    )
+    data = request.POST if request.method == "POST" else None
+    form = AgainForm(data, run=run, user=person(request), now=timezone.now())
     if request.method == "POST" and form.is_valid():
         arguments: list[str] = form.cleaned_data["arguments"]
         started = start_once(request, run.task, lambda uuid: start_again(request, run, uuid, arguments))

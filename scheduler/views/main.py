@@ -35,7 +35,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 @staff_page
 @require_safe
 def index(request: HttpRequest) -> HttpResponseBase:
-    task = _chosen_task(request)
+    task = chosen_task(request)
     context = _tables(request, task, timezone.now())
     if "fragment" in request.GET:
         return render_fragment(request, "scheduler/_runs.html", context)
@@ -48,7 +48,8 @@ def index(request: HttpRequest) -> HttpResponseBase:
     return render_page(request, "scheduler/index.html", context)
 
 
-def _chosen_task(request: HttpRequest) -> Task | None:
+def chosen_task(request: HttpRequest) -> Task | None:
+    """The task that the address is narrowed down to. Raises Http404 for one that the user may not see."""
     given = request.GET.get("task", "")
     if not given:
         return None

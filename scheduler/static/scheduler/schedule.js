@@ -1,4 +1,4 @@
-/* Shows only the groups of fields that belong to the chosen "when", and the chosen task's own arguments. */
+/* Shows only the groups of fields that belong to the chosen "when". */
 "use strict";
 (() => {
   const form = document.querySelector("form.schedule");
@@ -8,16 +8,7 @@
     const chosen = form.querySelector("[name=when]:checked");
     for (const group of groups) group.hidden = !chosen || !group.dataset.when.split(" ").includes(chosen.value);
   };
-  const task = form.querySelector("[name=task]");
-  const given = form.querySelector("[name=arguments]");
-  const showArguments = () => {
-    const option = task.selectedOptions[0];
-    given.placeholder = (option && option.dataset.arguments) || "";
-  };
-  form.addEventListener("change", () => {
-    showGroups();
-    showArguments();
-  });
+  form.addEventListener("change", showGroups);
   form.addEventListener("submit", (event) => {
     if (form.dataset.sent) event.preventDefault();
     form.dataset.sent = "yes";
@@ -26,7 +17,6 @@
   const show = () => {
     delete form.dataset.sent;
     showGroups();
-    showArguments();
   };
   window.addEventListener("pageshow", show);
   show();
