@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.urls import reverse
 from django.utils import timezone
 
 from scheduler import outputs
@@ -185,6 +186,12 @@ def test_a_program_that_is_the_same_is_told_too(make_run: MakeRun, page: Callabl
     assert 'id="program-changed"' not in shown
     assert "Its version is not known" in page(make_run(Status.FAILED))
     assert "Its version is not known" not in page(make_run(Status.SKIPPED))
+
+
+def test_the_admin_names_the_version_too(make_run: MakeRun, client: Client, owner: User) -> None:
+    client.force_login(owner)
+    run = make_run(Status.FAILED, version=version("c"))
+    assert "programs/program.py cccccccccccc" in client.get(reverse("admin:scheduler_run_change", args=[run.pk])).text
 
 
 def test_the_last_success_is_one_of_the_last_runs_of_the_same_task(

@@ -162,9 +162,10 @@ class RunAdmin(SchedulerAdmin):
         by = ("started_by",) if obj.requested_by_name else ()
         end = [name for name in ("reason", "exit_code", "signal", "detail") if getattr(obj, name) not in {None, ""}]
         where = ("host_name", "pid") if obj.host_name else ()
+        version = ("version",) if obj.version_id is not None else ()
         return (
             (None, {"fields": ("page", "task", "status", "sentence", *end, *stopped, "message")}),
-            (_("What was run"), {"fields": ("program", "argument_line", *where)}),
+            (_("What was run"), {"fields": ("program", *version, "argument_line", *where)}),
             (_("Origin"), {"fields": ("trigger", *by, *origin)}),
             (_("Times"), {"fields": ("slot", *gap, "queued", "due", "ready", "started", "finished")}),
         )

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 MESSAGES_AT_MOST = 200
 EVENTS_AT_MOST = 200
-FILES_A_PAGE = 200
+FILES_A_PAGE = 50
 DEEPEST = 6  # how far processes are indented
 
 
