@@ -6,19 +6,23 @@ import contextlib
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 from django.conf import settings as django_settings
 from django.db import connection, transaction
 
+from scheduler.outputs import make_root
 from scheduler.poller.ends import Ends
 from scheduler.poller.notifications import Notifications
+from scheduler.poller.waker import Waker, remove_abandoned_sockets
 from scheduler.supervisor import processes
-from scheduler.wakeup import CHANNEL, wake, wake_on_commit
+from scheduler.wakeup import CHANNEL, wake, wake_folder, wake_on_commit
 
 from .conftest import PROJECT, fresh, supervisor_pid, wait_until
 
@@ -198,3 +202,14 @@ def test_without_postgresql_nobody_listens(db: None) -> None:
     notifications = Notifications()
     notifications.listen()
     assert notifications.fileno() is None
+
+
+def test_the_socket_of_a_poller_that_has_not_reported_yet_is_kept_and_that_of_a_killed_one_is_not(world: World) -> None:
+    killed, starting = uuid4(), uuid4()
+    make_root()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as left:
+        left.bind(str(wake_folder() / f"{killed}.sock"))
+    with Waker(starting):
+        remove_abandoned_sockets()
+        assert [path.stem for path in wake_folder().glob("*.sock")] == [str(starting)]
+    assert list(wake_folder().glob("*.sock")) == []
