@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from django.db.models import Exists, OuterRef, Q
 
-from scheduler.models import AuditEntry, Run, Task, TaskGroupObjectPermission, TaskUserObjectPermission
+from scheduler.models import Alarm, AuditEntry, Run, Task, TaskGroupObjectPermission, TaskUserObjectPermission
 from scheduler.models.task import TASK_PERMISSIONS
 
 if TYPE_CHECKING:
@@ -23,8 +23,12 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
     from django.db.models import QuerySet
 
+    from scheduler.models.alarm import AlarmQuerySet
+
 
 ACTIONS = frozenset(TASK_PERMISSIONS)
+# Each of these is enough to dismiss a task's alarms.
+DISMISS = frozenset({"stop_run", "change_task"})
 # A permission of another app may have the same codename.
 _OF_TASKS = {"permission__content_type__app_label": "scheduler", "permission__content_type__model": "task"}
 
@@ -59,6 +63,20 @@ def tasks_with(user: User | AnonymousUser, action: str) -> QuerySet[Task]:
     if can_everywhere(user, action):
         return Task.objects.all()
     return Task.objects.filter(granted(user.pk, action, OuterRef("pk")))
+
+
+def may_dismiss(user: User | AnonymousUser) -> QuerySet[Task]:
+    """The tasks whose alarms the user may dismiss."""
+    found = Task.objects.none()
+    for action in sorted(DISMISS):
+        found = found | tasks_with(user, action)
+    return found
+
+
+def visible_alarms(user: User | AnonymousUser) -> AlarmQuerySet:
+    """The alarms of the tasks that the user may see."""
+    tasks = visible_tasks(user)
+    return Alarm.objects.all() if can_everywhere(user, "view_task") else Alarm.objects.filter(task__in=tasks)
 
 
 def runs_with(user: User | AnonymousUser, action: str) -> QuerySet[Run]:

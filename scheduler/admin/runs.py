@@ -158,7 +158,10 @@ class RunAdmin(SchedulerAdmin):
             return ()
         stopped = ("stop_requested", "stop_requested_by") if obj.cancel_requested_at else ()
         gap = ("slot_end", "slot_count") if obj.slot_until else ()
-        origin = [name for name in ("schedule", "triggered_by") if getattr(obj, f"{name}_id") is not None]
+        origin = ["schedule"] if obj.schedule_id is not None else []
+        # The other run's name is its task's.
+        if obj.triggered_by_id and access.visible_runs(request.user).filter(pk=obj.triggered_by_id).exists():
+            origin.append("triggered_by")
         by = ("started_by",) if obj.requested_by_name else ()
         end = [name for name in ("reason", "exit_code", "signal", "detail") if getattr(obj, name) not in {None, ""}]
         where = ("host_name", "pid") if obj.host_name else ()

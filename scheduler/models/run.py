@@ -111,6 +111,14 @@ class RunQuerySet(models.QuerySet["Run"]):
             in_use=in_use_of(OuterRef("task__group")),
         )
 
+    def of_slots(self) -> Self:
+        """Those that a schedule asked for, each with the slot that it stands for; the latest slot first."""
+        return self.filter(slot_at__isnull=False).order_by("-slot_at", "-id")
+
+    def not_run(self) -> Self:
+        """Those that are over and whose program was never started."""
+        return self.filter(started_at=None, finished_at__isnull=False)
+
     def last_success_before(self, run: Run) -> Run | None:
         """The last run of the same task before this one that was completed, if it is one of the last few hundred."""
         before = self.filter(task=run.task_id, pk__lt=run.pk).order_by("-pk").values("pk")[:LAST_RUNS]
@@ -378,6 +386,15 @@ class Run(models.Model):
             models.Index(fields=["host"], condition=Q(status=Status.PROCESSING), name="scheduler_run_host"),
             models.Index(fields=["-finished_at", "-id"], name="scheduler_run_finished"),
             models.Index(fields=["task", "-id"], name="scheduler_run_task"),
+            # The ledger of a task's slots, and those of them that were not run.
+            models.Index(
+                fields=["task", "-slot_at", "-id"], condition=Q(slot_at__isnull=False), name="scheduler_run_slots"
+            ),
+            models.Index(
+                fields=["task", "-slot_at", "-id"],
+                condition=Q(slot_at__isnull=False, started_at=None, finished_at__isnull=False),
+                name="scheduler_run_slots_not_run",
+            ),
         ]
 
     def __str__(self) -> str:

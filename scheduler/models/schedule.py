@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from scheduler import calendars, delays, recurrences
+from scheduler import calendars, delays, preview, recurrences, words
 from scheduler.states import Reason, Status
 
 from . import slots
@@ -150,6 +150,7 @@ class Schedule(Pausable):
                 fields=["id"], condition=Q(enabled=True, ended=False, next_run=None), name="scheduler_schedule_broken"
             ),
             models.Index(fields=["id"], condition=Q(stale_at__isnull=False), name="scheduler_schedule_edited"),
+            models.Index(fields=["paused_at"], condition=Q(paused_at__isnull=False), name="scheduler_schedule_paused"),
         ]
 
     def __str__(self) -> str:
@@ -198,14 +199,40 @@ class Schedule(Pausable):
             self.recurrence.rule(), anchor=self.anchor, zone=self.zone, after=after, until=self.ends_at
         )
 
-    def slots(self, after: datetime, count: int) -> list[datetime]:
-        """At most ``count`` slots later than ``after``."""
-        found: list[datetime] = []
-        slot = self.next_slot(after)
-        while slot is not None and len(found) < count:
-            found.append(slot)
-            slot = self.next_slot(slot)
-        return found
+    def preview(self, after: datetime, count: int) -> list[preview.Slot]:
+        """At most ``count`` slots later than ``after``, with what is special about each.
+
+        Raises recurrences.InvalidRule, with one sentence, when rule, zone or calendar cannot be read.
+        """
+        return preview.preview(
+            self.recurrence.rule(),
+            anchor=self.anchor,
+            zone=self.zone,
+            after=after,
+            count=count,
+            until=self.ends_at,
+            calendar=self.blackout(),
+        )
+
+    def waiting_slots(self, now: datetime) -> int:
+        """How many slots have come and are not decided yet: one that is in the queue, and all since then."""
+        head = None if self.next_run is None else self.next_run.slot_at
+        if head is None or head > now:
+            return 0
+        try:
+            return recurrences.count_slots(
+                self.recurrence.rule(), anchor=self.anchor, zone=self.zone, first=head, before=now
+            )[0]
+        except recurrences.InvalidRule:
+            return 1
+
+    @property
+    def in_words(self) -> str:
+        """Such as “every weekday at 07:30, Europe/Amsterdam”; the error's sentence when it makes no sense."""
+        try:
+            return words.schedule_in_words(self.recurrence.rule(), anchor=self.anchor, zone=self.zone)
+        except recurrences.InvalidRule as error:
+            return str(error)
 
     # Verbs
 

@@ -58,6 +58,13 @@ def duration(value: timedelta | None) -> str:
     return " ".join(text % {"n": count} for count, text in parts[first : first + 2] if count)
 
 
+@register.filter
+def as_sentence(value: object) -> str:
+    """``one_line``, with a full stop where the text does not end in a mark of its own."""
+    text = one_line(value).rstrip()
+    return text if text.endswith((".", "!", "?", "…")) else f"{text}."
+
+
 @register.filter(name="printable")
 def printable_filter(value: object) -> str:
     """A text that a program or a person gave, without anything that acts on the page around it."""

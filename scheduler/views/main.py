@@ -16,6 +16,7 @@ from scheduler import access
 from scheduler.models import Poller, Run
 
 from .gate import person, staff_page, visible_task
+from .notices import notices
 from .page import admin_tasks_url, fragment_url, render_fragment, render_page
 from .rows import rows
 
@@ -42,6 +43,7 @@ def index(request: HttpRequest) -> HttpResponseBase:
     context |= {
         "title": gettext("Task scheduler"),
         "fragment_url": fragment_url(request),
+        "may_pause": access.can_everywhere(request.user, "pause_all"),
         "may_schedule": access.tasks_with(request.user, "run_task").exists(),
         "admin_tasks_url": admin_tasks_url(request),
     }
@@ -84,6 +86,7 @@ def _tables(request: HttpRequest, task: Task | None, now: datetime) -> dict[str,
         "newest_url": _url(task),
         "full": [poller for poller in pollers if poller.is_out_of_room],
         "health": _health(runs, now, pollers=len(hosts)),
+        **notices(person(request), task),
     }
 
 

@@ -44,6 +44,13 @@ def fragment_url(request: HttpRequest) -> str:
     return f"{request.path}?{query.urlencode()}"
 
 
+def admin_task_url(request: HttpRequest, task: Task) -> str | None:
+    """The task's page in the admin, for those who can open it."""
+    if admin_tasks_url(request) is None:
+        return None
+    return reverse("admin:scheduler_task_change", args=[task.pk])
+
+
 def admin_tasks_url(request: HttpRequest) -> str | None:
     """The admin's list of tasks, for those who can open it."""
     try:
