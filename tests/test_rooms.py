@@ -96,7 +96,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "templatetags",
         "wakeup",
     },
-    "templatetags": {"logs", "models", "preview", "views"},
+    "templatetags": {"logs", "models", "preview", "states", "views"},
     "urls": {"views"},
     "apps": {"checks"},
     # Thin: they parse, call and print

@@ -10,6 +10,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext, ngettext
 
 from scheduler.logs import printable
+from scheduler.states import Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -121,14 +122,15 @@ def run_title(run: Run) -> str:
     """What a run's bar in a chart says: which run, how it ended, from when to when."""
     name = one_line(run.task.name)
     start, end = run.started_at, run.finished_at
+    status = Status(run.status).label
     if start is None:
         at = timezone.localtime(run.slot_at or run.due_at)
         text = gettext("#%(id)s %(task)s: %(status)s, %(time)s")
-        return text % {"id": run.pk, "task": name, "status": run.get_status_display(), "time": f"{at:%H:%M:%S}"}
+        return text % {"id": run.pk, "task": name, "status": status, "time": f"{at:%H:%M:%S}"}
     values = {
         "id": run.pk,
         "task": name,
-        "status": run.get_status_display(),
+        "status": status,
         "start": f"{timezone.localtime(start):%H:%M:%S}",
     }
     if end is None:
