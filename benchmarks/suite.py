@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-GROUPS = ("start", "drained", "tick", "memory", "downloads")
+GROUPS = ("start", "drained", "tick", "memory", "downloads", "overdue")
+OVERDUE = ("one_slot_each", "ten_slots_each_once", "hundred_slots_each_all")
 PEERS = "django_q,django_celery_beat"
 LEAST_SECONDS = 10.0  # less time than this is not worth a start
 PAGE = PROJECT / "docs" / "performance.md"
@@ -50,6 +51,7 @@ class Extent:
     idle_seconds: float
     download_seconds: float
     download_rounds: int
+    overdue_seconds: float
     measure_seconds: float
     """A single measurement that takes longer is given up."""
     all_seconds: float
@@ -72,6 +74,7 @@ QUICK = Extent(
     idle_seconds=8,
     download_seconds=1,
     download_rounds=3,
+    overdue_seconds=5,
     measure_seconds=180,
     all_seconds=450,
 )
@@ -91,6 +94,7 @@ THOROUGH = Extent(
     idle_seconds=60,
     download_seconds=5,
     download_rounds=5,
+    overdue_seconds=60,
     measure_seconds=1800,
     all_seconds=24 * 3600,
 )
@@ -214,6 +218,8 @@ class Bench:
             self._downloads()
         if any(queues.values()) and self.postgresql:
             self._queues(systems, "postgresql", **queues)
+        if "overdue" in groups:
+            self._overdue()
 
     # Each kind of measure
 
@@ -291,6 +297,15 @@ class Bench:
             for measure, rows in (figures or {}).items():
                 for row, values in rows.items():
                     self.results.add(measure, row + suffix, values)
+
+    def _overdue(self) -> None:
+        for database in self.kinds:
+            suffix = "" if database == "sqlite" else "_pg"
+            for name in OVERDUE:
+                command = ["overdue", name, "--seconds", str(self.extent.overdue_seconds)]
+                figures = self._run(f"overdue {name}{suffix}", command, database)
+                for measure, values in (figures or {}).items():
+                    self.results.add(measure, name + suffix, values)
 
     # How they are started
 

@@ -68,6 +68,12 @@ TITLES = {
     "tick_ms_a_due_slot": ("Whole tick: ms for each slot that is due (100 of them)", "ms"),
     "pss_mb": ("Memory: MB PSS", "MB"),
     "idle_cpu_percent": ("Idle: % of one core", "%"),
+    "overdue_first_start_s": ("100,000 missed slots: s from a poller's own start to the first line of a program", "s"),
+    "overdue_poller_mb": ("100,000 missed slots: the most memory of the poller, MB RSS", "MB"),
+    "overdue_decided_per_s": (
+        "100,000 missed slots: slots decided a second, beside two programs",
+        "per s",
+    ),
     "downloads_per_s": ("Downloads of 1 KB a second through nginx and gunicorn (2 workers)", "per s"),
     "download_gb_per_s": ("Download of 1 GB: GB a second", "GB/s"),
 }

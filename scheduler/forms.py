@@ -135,7 +135,12 @@ def preview_of_fields(form: forms.BaseForm, chosen: Mapping[str, Any], now: date
         return Preview(errors=errors)
     values: dict[str, Any] = {name: chosen.get(name) for name in relevant}
     values |= {name: chosen[name] for name in ("jitter_seconds", "enabled") if chosen.get(name) is not None}
-    return Preview.of(Schedule(**values), now)
+    schedule = Schedule(**values)
+    try:
+        schedule.clean()
+    except ValidationError as error:
+        return Preview(errors=[(str(form[name].label), " ".join(found)) for name, found in error.message_dict.items()])
+    return Preview.of(schedule, now)
 
 
 def _errors_at(form: forms.BaseForm, names: Iterable[str]) -> list[tuple[str, str]]:

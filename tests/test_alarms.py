@@ -76,7 +76,10 @@ def test_what_has_started_or_is_not_watched_or_was_paused_is_not_late(
     other.start_now(by=owner, now=at("08:00"))
     raise_late(at("12:00"))
     task.start_now(by=owner, now=at("08:00"))
-    for each in (task, SchedulerState.get()):
+    run = Run.objects.get(task=task, status=Status.QUEUED)
+    run.schedule = planned(task, anchor="2026-12-24 08:00")
+    run.save()
+    for each in (task, run.schedule, SchedulerState.get()):
         each.pause(by=owner, now=at("08:01"))
         raise_late(at("12:00"))
         assert not Alarm.objects.exists()

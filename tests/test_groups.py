@@ -279,7 +279,7 @@ def test_many_runs_that_wait_for_a_group_hide_no_other_and_are_not_read(
     # The window of the oldest, the heads of the lanes that have a place, and the one run of these.
     assert f"LIMIT {WINDOW}" in captured[0]["sql"]
     assert f"LIMIT {WINDOW}" in captured[1]["sql"]
-    assert captured[2]["sql"].rstrip().endswith(f"IN ({waiting.pk})")
+    assert f"IN ({waiting.pk})" in captured[2]["sql"]
 
 
 def test_a_busy_task_hides_no_other_in_its_group(owner: User, group: ConcurrencyGroup):

@@ -316,6 +316,8 @@ def test_a_preview_needs_no_task(client: Client, task: Task, recurrence: Recurre
     data = filled(task, "recurring", recurrence=recurrence.pk, anchor="2090-01-01T10:00")
     shown = previewed(client, data if task_is_chosen else {**data, "task": ""})
     assert "2090-01-01 10:00" in shown
+    ended = previewed(client, {**data, "task": data["task"] if task_is_chosen else "", "ends_at": "2089-01-01T00:00"})
+    assert "End: The end is before the anchor" in ended
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.db import models, transaction
 from django.db.models import F, Q
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -15,6 +15,7 @@ from scheduler import delays
 from scheduler.states import Status
 from scheduler.wakeup import wake_on_commit
 
+from . import locks
 from .run import Run, RunEvent
 from .schedule import Schedule
 from .task import Task
@@ -58,8 +59,9 @@ class FollowUp(models.Model):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Save. Raises ValidationError for a cycle, also from a program: it would run for ever."""
-        self._refuse_cycle()
-        super().save(*args, **kwargs)
+        with transaction.atomic():
+            self._refuse_cycle()
+            super().save(*args, **kwargs)
 
     def clean(self) -> None:
         if self.task_id is not None and self.then_id is not None:
@@ -78,6 +80,8 @@ class FollowUp(models.Model):
 
     def way_back(self) -> list[Task]:
         """The tasks along a way from ``then`` back to ``task``; empty when there is none."""
+        # Within a transaction, such as a form's: whoever is adding another arrow is waited for, and its arrow seen.
+        locks.take(locks.Lock.FOLLOW_UPS)
         edges: dict[int, set[int]] = {}
         for source, target in FollowUp.objects.exclude(pk=self.pk).values_list("task_id", "then_id"):
             edges.setdefault(source, set()).add(target)

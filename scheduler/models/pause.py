@@ -12,6 +12,8 @@ from django.utils.translation import gettext_lazy as _
 from scheduler.prepared import PreparedRows
 from scheduler.wakeup import wake_on_commit
 
+from . import locks
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -94,6 +96,12 @@ class SchedulerState(Pausable):
 
     def __str__(self) -> str:
         return gettext("scheduler")
+
+    def _write(self, values: dict[str, Any], *, was_paused: bool) -> bool:
+        with transaction.atomic():
+            # Claims that are under way are waited for: once the pause is committed, none of them comes after it.
+            locks.take(locks.Lock.PAUSE)
+            return super()._write(values, was_paused=was_paused)
 
     @classmethod
     def get(cls) -> SchedulerState:

@@ -22,7 +22,7 @@ from scheduler.prepared import Blank, Prepared, PreparedInsert, PreparedRows, Pr
 from scheduler.states import FINISHED, SOURCES, UNFINISHED, Reason, Status
 from scheduler.wakeup import wake_on_commit
 
-from . import turns
+from . import locks, turns
 from .group import ConcurrencyGroup, in_use_of
 from .pause import SchedulerState
 from .program_version import ProgramVersion
@@ -79,8 +79,8 @@ class RunQuerySet(models.QuerySet["Run"]):
         return self.filter(status=Status.QUEUED, ready_at__isnull=False)
 
     def ready(self, now: datetime) -> Self:
-        """Runs that wait only for a place, oldest first."""
-        return self.waiting().filter(due_at__lte=now).order_by("due_at", "id")
+        """Runs that wait only for a place, oldest first; not those whose schedule is paused."""
+        return self.waiting().filter(due_at__lte=now, schedule__paused_at=None).order_by("due_at", "id")
 
     def upcoming(self, now: datetime) -> Self:
         """Runs in the queue whose instant has not come yet, decided or not, the next one first."""
@@ -106,6 +106,7 @@ class RunQuerySet(models.QuerySet["Run"]):
         """The same runs, each with the answers that its sentence would ask for one by one."""
         return self.select_related("task__group").annotate(
             in_pause=Exists(turns.pause()),
+            schedule_in_pause=Exists(Schedule.objects.paused().filter(pk=OuterRef("schedule"))),
             under_way=turns.under_way(task=OuterRef("task")),
             in_use=in_use_of(OuterRef("task__group")),
         )
@@ -160,12 +161,17 @@ class RunQuerySet(models.QuerySet["Run"]):
         with transaction.atomic():
             tasks = _lock_tasks({run.task_id for run in runs})
             groups = ConcurrencyGroup.objects.locked(task.lane for task in tasks.values() if task.lane)
+            locks.take(locks.Lock.PAUSE, shared=True)
             if SchedulerState.paused() is not None:
                 return []
+            scheduled = {run.schedule_id for run in runs if run.schedule_id is not None}
+            paused = set(Schedule.objects.paused().filter(pk__in=scheduled).values_list("pk", flat=True))
             under_way, in_use = _count_processing(tasks, groups)
             for run in runs:
                 task = tasks.get(run.task_id)
                 if task is None or not task.enabled or task.is_paused or under_way[task.pk] >= task.max_runs:
+                    continue
+                if run.schedule_id in paused:
                     continue
                 if (run.lane, run.priority) != (task.lane, task.priority):
                     # It was queued in the instant in which its task was changed.
@@ -514,6 +520,8 @@ class Run(models.Model):
             return gettext("Waits until the task is enabled.")
         if self.task.is_paused:
             return gettext("Waits until the task is resumed.")
+        if self._known("schedule_in_pause", lambda: self.schedule is not None and self.schedule.is_paused):
+            return gettext("Waits until its schedule is resumed.")
         if self._known("in_pause", turns.pause().exists):
             return gettext("Waits until the scheduler is resumed.")
         task, group = self.task, self.task.group

@@ -34,6 +34,9 @@ class ScheduleQuerySet(models.QuerySet["Schedule"]):
         """Those whose rule has changed since their next run was computed."""
         return self.filter(stale_at__isnull=False)
 
+    def paused(self) -> Self:
+        return self.filter(paused_at__isnull=False)
+
     def locked(self, pk: int) -> Schedule | None:
         """One as it is now, kept from other pollers and editors until the transaction's end; None when it is gone.
 
@@ -262,10 +265,10 @@ class Schedule(Pausable):
         self._take_over(current)
         return current is not None
 
-    def insert_next(self, *, after: datetime, now: datetime) -> None:
-        """Put the first slot later than ``after`` that has no row into the queue.
+    def insert_next(self, *, after: datetime, now: datetime, head: Run | None = None) -> None:
+        """Put the first slot later than ``after`` that has no row into the queue; an undecided ``head`` moves to it.
 
-        Call it on a locked row, in the transaction that took the head out of the queue.
+        Call it on a locked row, in the transaction that took the head out of the queue, if there is none to be moved.
         """
         if not self.enabled:
             self._set(next_run=None, stale_at=None, covered_until=now)
@@ -278,7 +281,7 @@ class Schedule(Pausable):
         except recurrences.InvalidRule as error:
             self._disable(str(error), now)
             return
-        run = None if slot is None else self.queue(slot, now)
+        run = None if slot is None else self.queue(slot, now) if head is None else self._moved(head, slot, now)
         self._set(ended=run is None, problem="", next_run=run, stale_at=None, covered_until=after)
 
     def decide(self, run: Run, now: datetime) -> bool:
@@ -296,12 +299,13 @@ class Schedule(Pausable):
                 return False
             current.task = task
             head = Run.objects.due(now).filter(pk=run.pk, schedule=current).first()
-            if head is None or head.slot_at is None:
+            if head is None:
                 return False
             if current.stale_at is not None or not current.enabled or current.next_run_id != head.pk:
                 current._move(now)
-                if current.next_run_id != head.pk:
-                    return True
+                head = Run.objects.due(now).filter(pk=run.pk, schedule=current).first()
+            if head is None or head.slot_at is None:
+                return True
             try:
                 slots.decide(current, head, head.slot_at, now)
             except recurrences.InvalidRule as error:
@@ -336,31 +340,45 @@ class Schedule(Pausable):
 
     # How the verbs do it; all on a locked row
 
+    def _write(self, values: dict[str, Any], *, was_paused: bool) -> bool:
+        """Pause or resume; claims of its task that are under way are waited for."""
+        with transaction.atomic():
+            list(Task.objects.select_for_update(no_key=True).filter(pk=self.task_id).order_by("pk").values_list("pk"))
+            return super()._write(values, was_paused=was_paused)
+
     def _move(self, now: datetime) -> None:
-        """Empty the place at the head of the chain, and fill it again by the rule as it is now.
+        """Move the head of the chain to where the rule as it is now has it.
 
         The rule counts from the edit on, not from when it is seen: slots in between get their rows, too.
         """
         from .run import Run, RunEvent
 
         since = now if self.stale_at is None else min(self.stale_at, now)
-        undecided = Run.objects.undecided().filter(schedule=self)
-        due = undecided.filter(slot_at__lte=since).order_by("slot_at").first()
-        if due is not None and due.slot_at is not None:
+        undecided = list(Run.objects.undecided().filter(schedule=self).order_by("slot_at"))
+        head: Run | None = undecided[0] if undecided else None
+        for other in undecided[1:]:
+            other.delete()
+        if head is not None and head.slot_at is not None and head.slot_at <= since:
             try:
-                kept = self.enabled and self.last_slot(due.slot_at) == due.slot_at
+                kept = self.enabled and self.last_slot(head.slot_at) == head.slot_at
             except recurrences.InvalidRule as error:
-                self._disable(str(error), now, due)
-                undecided.delete()
+                self._disable(str(error), now, head)
                 return
             if kept:
-                undecided.exclude(pk=due.pk).delete()
-                self._set(ended=False, problem="", next_run=due, stale_at=None)
+                self._set(ended=False, problem="", next_run=head, stale_at=None)
                 return
-            if Run.objects.transition(due.pk, to=Status.SKIPPED, reason=Reason.CATCH_UP, finished_at=now):
-                due.record(RunEvent.What.DECIDED, Reason.CATCH_UP, now=now)
-        undecided.delete()
-        self.insert_next(after=self.covered_until or now, now=now)
+            if Run.objects.transition(head.pk, to=Status.SKIPPED, reason=Reason.CATCH_UP, finished_at=now):
+                head.record(RunEvent.What.DECIDED, Reason.CATCH_UP, now=now)
+            head = None
+        self.insert_next(after=self.covered_until or now, now=now, head=head)
+        if head is not None and self.next_run_id != head.pk:
+            head.delete()
+
+    def _moved(self, head: Run, slot: datetime, now: datetime) -> Run:
+        from .run import Run
+
+        Run.objects.filter(pk=head.pk).update(slot_at=slot, due_at=self.start_of(slot), queued_at=now)
+        return head
 
     def _disable(self, problem: str, now: datetime, head: Run | None = None) -> None:
         """Take a schedule whose rule cannot be computed out of the queue; the slot that was due says so."""
@@ -413,8 +431,9 @@ class Schedule(Pausable):
         """
         slot = self.next_slot(after)
         while slot is not None:
-            # Rows never cover each other's slots, so only the nearest can cover this one.
-            nearest = self.runs.filter(slot_at__lte=slot).order_by("-slot_at").values("slot_at", "slot_until").first()
+            # Rows never cover each other's slots, so only the nearest can cover this one. An undecided one is to move.
+            rows = self.runs.filter(slot_at__lte=slot).exclude(status=Status.QUEUED, ready_at=None)
+            nearest = rows.order_by("-slot_at").values("slot_at", "slot_until").first()
             covered_until = nearest and (nearest["slot_until"] or nearest["slot_at"])
             if covered_until is None or slot > covered_until:
                 break

@@ -219,7 +219,7 @@ def _first_of_each_lane(now: datetime, window: int, count: int) -> tuple[list[Ru
     for _id, lane, _places, priority in rows:
         sizes[lane, priority] = sizes.get((lane, priority), 0) + 1
     hiding = {lane for (lane, _priority), size in sizes.items() if size == window}
-    runs = _with_places(Run.objects.order_by().filter(pk__in=[row[0] for row in rows]))
+    runs = _with_places(Run.objects.order_by().filter(pk__in=[row[0] for row in rows], schedule__paused_at=None))
     return list(runs), free, hiding
 
 

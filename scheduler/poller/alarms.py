@@ -132,7 +132,7 @@ def raise_late(now: datetime) -> None:
     watched = Task.objects.filter(enabled=True, paused_at=None, late_after_seconds__isnull=False)
     for seconds in watched.order_by().values_list("late_after_seconds", flat=True).distinct():
         late = Run.objects.overdue(now - timedelta(seconds=seconds or 0)).filter(
-            task__in=watched.filter(late_after_seconds=seconds)
+            task__in=watched.filter(late_after_seconds=seconds), schedule__paused_at=None
         )
         for run in late.exclude(alarms__kind=Alarm.Kind.LATE)[:BATCH]:
             each(run, lambda run: Alarm.raise_for(run, Alarm.Kind.LATE, now=now))

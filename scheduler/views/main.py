@@ -84,7 +84,7 @@ def _tables(request: HttpRequest, task: Task | None, now: datetime) -> dict[str,
         "active_limit": SCHEDULED_AT_MOST if more_active else None,
         "older_url": _older_url(task, finished[-1]) if more_finished else None,
         "newest_url": _url(task),
-        "full": [poller for poller in pollers if poller.is_out_of_room],
+        "full": list({poller.host: poller for poller in pollers if poller.is_out_of_room}.values()),
         "health": _health(runs, now, pollers=len(hosts)),
         **notices(person(request), task),
     }
