@@ -87,12 +87,20 @@ def _take_all(browser: Browser, address: str, password: str) -> None:
             look.goto(page.url)
             look.locator("#processes-heading").wait_for(timeout=60_000)
             _picture(look, f"run{kind}")
+    _preview(page, address)
+    _pause(page, address, "Machine report", "The disk is nearly full")
+    for scheme, width in (("light", 1280), ("dark", 1280), ("light", 360)):
+        look = _logged_in(browser, address, password, width=width, scheme=scheme)
+        look.goto(f"{address}/scheduler/calendar/")
+        _picture(look, "calendar" + ("-dark" if scheme == "dark" else "") + ("-narrow" if width == 360 else ""))
     page.goto(f"{address}/scheduler/schedule/")
     page.select_option("[name=task]", label="Purge old runs")
     page.get_by_label("One by one").check()
     page.get_by_label("--dry-run").check()
     _picture(page, "arguments")
     for name, path in (
+        ("slots", "/scheduler/tasks/2/slots/"),
+        ("admin-schedule", "/admin/scheduler/schedule/1/change/"),
         ("schedule", "/scheduler/schedule/"),
         ("task", "/scheduler/tasks/1/"),
         ("timeline", "/scheduler/timeline/"),
@@ -124,6 +132,26 @@ def _start(page: Page, address: str, task: str) -> None:
     page.select_option("[name=task]", label=task)
     page.locator("#content form [type=submit]").first.click()
     page.wait_for_url("**/scheduler/runs/*/")
+
+
+def _preview(page: Page, address: str) -> None:
+    """The form's preview, over a change of the clocks."""
+    page.goto(f"{address}/scheduler/schedule/")
+    page.select_option("[name=task]", label="Export users")
+    page.check("[name=when][value=recurring]")
+    page.locator("[name=recurrence]").select_option(label="Daily at 02:00 (cron) (every day at 02:00)")
+    page.select_option("[name=time_zone]", "Europe/Amsterdam")
+    page.fill("[name=anchor]", "2027-03-20T00:00")
+    page.locator("#preview td").first.wait_for()
+    _picture(page, "schedule-preview")
+
+
+def _pause(page: Page, address: str, task: str, why: str) -> None:
+    page.goto(f"{address}/admin/scheduler/task/")
+    page.get_by_role("link", name=task).click()
+    page.locator(".object-tools").get_by_role("link", name="Pause").click()
+    page.fill("[name=why]", why)
+    page.locator("#content form [type=submit]").first.click()
 
 
 def _picture(page: Page, name: str) -> None:

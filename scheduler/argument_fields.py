@@ -132,8 +132,8 @@ def _why(problem: str) -> str:
 
 
 def _offered_files(user: User | AnonymousUser) -> list[OfferedFile]:
-    """The newest files of runs whose output this person may see."""
-    runs = access.runs_with(user, "view_output").filter(finished_at__isnull=False)
+    """The newest files of runs that this person may see and whose output this person may read."""
+    runs = access.runs_with(user, "view_output").filter(finished_at__isnull=False, task__in=access.visible_tasks(user))
     newest = list(runs.order_by("-finished_at", "-id").values_list("pk", flat=True)[:RUNS_LOOKED_AT])
     found = OutputFile.objects.of_program().filter(run__in=newest).select_related("run__task")
     return [

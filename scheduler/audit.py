@@ -23,12 +23,15 @@ def record(
     request: HttpRequest,
     action: AuditEntry.Action,
     *,
-    task: Task,
+    task: Task | None,
     run: Run | None = None,
     object_name: str = "",
     text: str = "",
 ) -> None:
-    """Write one entry about what the request's user has just done; call it in the transaction of the deed."""
+    """Write one entry about what the request's user has just done; call it in the transaction of the deed.
+
+    Without a task it is about the whole scheduler, and shown to those only who may see all entries.
+    """
     _entry(request, action, task=task, run=run, object_name=object_name, text=text).save()
 
 
@@ -45,7 +48,7 @@ def record_download(request: HttpRequest, action: AuditEntry.Action, run: Run, f
 
 
 def _entry(
-    request: HttpRequest, action: AuditEntry.Action, *, task: Task, run: Run | None, object_name: str, text: str
+    request: HttpRequest, action: AuditEntry.Action, *, task: Task | None, run: Run | None, object_name: str, text: str
 ) -> AuditEntry:
     user = request.user
     return AuditEntry(
@@ -53,8 +56,8 @@ def _entry(
         action=action,
         user_id=user.pk,
         user_name=user.get_username(),
-        task_id=task.pk,  # None once it is deleted
-        task_name=task.name,
+        task_id=task.pk if task else None,  # None, too, once it is deleted
+        task_name=task.name if task else "",
         run_number=run.pk if run else None,
         object_name=object_name[:200],
         address=client_address(request),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zoneinfo
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -12,18 +13,21 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.urls import reverse
 from django.utils import formats, timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from scheduler import access, recurrences
 from scheduler.argument_fields import ArgumentsField, known_form
-from scheduler.models import Recurrence, Schedule, Task
+from scheduler.models import Calendar, Recurrence, Schedule, Task
+from scheduler.models.pause import LONGEST_REASON
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from django.contrib.auth.models import User
 
     from scheduler.models import Run
+    from scheduler.preview import Slot
 
 
 @cache
@@ -89,6 +93,72 @@ class RecurrenceChoice(forms.ModelChoiceField):  # type: ignore[type-arg]  # not
         return obj.name if obj.name == obj.in_words else f"{obj.name} ({obj.in_words})"
 
 
+# The name of the button that shows what a form would mean, and saves nothing
+PREVIEW = "_preview"
+PREVIEWED_SLOTS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """What a schedule means: in words, and its next runs; or why it means nothing."""
+
+    zone: str = ""
+    words: str = ""
+    slots: list[Slot] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    errors: list[tuple[str, str]] = field(default_factory=list)
+    """Label and sentence of the fields that do not make sense."""
+    problem: str = ""
+
+    @classmethod
+    def of(cls, schedule: Schedule, now: datetime) -> Preview:
+        """The preview of a schedule, which need not be saved."""
+        try:
+            slots = schedule.preview(now, PREVIEWED_SLOTS)
+        except recurrences.InvalidRule as error:
+            return cls(problem=str(error))
+        notes = []
+        if not schedule.enabled:
+            notes.append(gettext("The schedule is disabled: none of these is run."))
+        elif schedule.is_paused:
+            notes.append(gettext("The schedule is paused: until it is resumed, none of these is run."))
+        if schedule.jitter_seconds:
+            text = gettext("Each starts up to %(seconds)d seconds later, because of the spread.")
+            notes.append(text % {"seconds": schedule.jitter_seconds})
+        return cls(zone=schedule.time_zone, words=schedule.in_words, slots=slots, notes=notes)
+
+
+def preview_of_fields(form: forms.BaseForm, chosen: Mapping[str, Any], now: datetime) -> Preview:
+    """The preview of a schedule's fields in a bound form, whatever the other fields are."""
+    relevant = [name for name in ("recurrence", "time_zone", "anchor", "ends_at", "calendar") if name in form.fields]
+    if errors := _errors_at(form, relevant):
+        return Preview(errors=errors)
+    values: dict[str, Any] = {name: chosen.get(name) for name in relevant}
+    values |= {name: chosen[name] for name in ("jitter_seconds", "enabled") if chosen.get(name) is not None}
+    schedule = Schedule(**values)
+    try:
+        schedule.clean()
+    except ValidationError as error:
+        return Preview(errors=[(str(form[name].label), " ".join(found)) for name, found in error.message_dict.items()])
+    return Preview.of(schedule, now)
+
+
+def _errors_at(form: forms.BaseForm, names: Iterable[str]) -> list[tuple[str, str]]:
+    """Label and sentence of those of these fields that have errors."""
+    return [(str(form[name].label), " ".join(map(str, form.errors[name]))) for name in names if name in form.errors]
+
+
+class PauseForm(forms.Form):
+    """Why something is paused; whoever finds it paused later on reads this."""
+
+    why = forms.CharField(
+        label=_("Why"),
+        max_length=LONGEST_REASON,
+        error_messages={"required": _("Say why: whoever finds it paused reads this.")},
+        help_text=_("It stands on the main page, beside your name and the time."),
+    )
+
+
 class ScheduleForm(forms.Form):
     """Once now, once at a time, or on a recurrence.
 
@@ -128,6 +198,13 @@ class ScheduleForm(forms.Form):
         help_text=_("All later times are counted from here. It may lie in the past."),
     )
     ends_at = WallTimeField(label=_("End"), required=False, help_text=_("No run after this. Empty: no end."))
+    calendar = forms.ModelChoiceField(
+        Calendar.objects.all(),
+        label=_("Blackout calendar"),
+        required=False,
+        empty_label=_("None"),
+        help_text=_("A run within its dates and times is skipped."),
+    )
     time_zone = forms.ChoiceField(
         label=_("Time zone"), help_text=_("The clock that the dates and times above are read from.")
     )
@@ -147,6 +224,8 @@ class ScheduleForm(forms.Form):
         runnable = access.tasks_with(user, "run_task") & access.visible_tasks(user)
         tasks = self._choice("task")
         tasks.queryset = runnable.filter(enabled=True).order_by("name")
+        if not Calendar.objects.exists():
+            del self.fields["calendar"]
         zones = self.fields["time_zone"]
         assert isinstance(zones, forms.ChoiceField)
         zones.choices = time_zone_choices(zone)
@@ -241,7 +320,21 @@ class ScheduleForm(forms.Form):
             ends_at=chosen["ends_at"],
             time_zone=chosen["time_zone"],
             arguments=self.chosen_arguments,
+            calendar=chosen.get("calendar"),
         )
+
+    def preview(self) -> Preview | None:
+        """What the form says about when, whatever its other fields are; None for “Now”."""
+        match self.cleaned_data.get("when"):
+            case self.When.RECURRING:
+                return preview_of_fields(self, self.cleaned_data, self.now)
+            case self.When.AT if errors := _errors_at(self, ["time_zone", "at"]):
+                return Preview(errors=errors)
+            case self.When.AT:
+                zone = self.cleaned_data["time_zone"]
+                once = Recurrence(kind=Recurrence.Kind.ONCE)
+                return Preview.of(Schedule(recurrence=once, anchor=self.cleaned_data["at"], time_zone=zone), self.now)
+        return None
 
     def same_schedule(self) -> Schedule | None:
         """An enabled schedule that says the same already, such as the one that the first of two clicks has made."""
@@ -249,7 +342,7 @@ class ScheduleForm(forms.Form):
         alike = Schedule.objects.filter(
             task=new.task, recurrence=new.recurrence, anchor=new.anchor, ends_at=new.ends_at
         )
-        same = alike.filter(time_zone=new.time_zone, enabled=True)
+        same = alike.filter(time_zone=new.time_zone, calendar=new.calendar, enabled=True)
         return next((each for each in same if each.arguments == new.arguments), None)
 
     @property

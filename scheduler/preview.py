@@ -54,6 +54,11 @@ class Slot:
         return found
 
     @property
+    def notes(self) -> list[str]:
+        """``marks``, and what the clocks do on this day."""
+        return [*self.marks, *filter(None, [self.day_in_words])]
+
+    @property
     def day_in_words(self) -> str:
         """What the clocks do on this day; empty on nearly all days."""
         if not self.clock_change:

@@ -11,7 +11,17 @@ from django.urls import reverse
 from guardian.shortcuts import assign_perm
 
 from scheduler import access, outputs, urls
-from scheduler.models import Archive, OutputFile, Run, Schedule, Task, TaskUserObjectPermission
+from scheduler.models import (
+    Alarm,
+    Archive,
+    OutputFile,
+    Recurrence,
+    Run,
+    Schedule,
+    SchedulerState,
+    Task,
+    TaskUserObjectPermission,
+)
 from scheduler.models.task import TASK_PERMISSIONS
 from scheduler.states import Status
 
@@ -24,7 +34,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.django_db
 
 # Address and method, and the answer for each role. "in" is a redirect to the log-in page, "ok" one
-# to another page (an action was done).
+# to another page (an action was done), "none" the same when there was nothing that it may be done to.
 # fmt: off
 _ANSWERS = """
                         anonymous visitor   reader    stranger  peeker    viewer    runner    stopper   owner     admin
@@ -58,6 +68,22 @@ run-log-download  GET   in        403       403       404       404       403   
 run-log-download  POST  in        403       403       405       405       405       405       405       405       405
 file              GET   in        404       200       404       200       404       404       404       200       200
 file              POST  405       405       405       405       405       405       405       405       405       405
+task-slots        GET   in        403       403       404       404       200       200       200       200       200
+task-slots        POST  in        403       403       405       405       405       405       405       405       405
+task-pause        GET   in        403       403       404       404       403       403       403       200       200
+task-pause        POST  in        403       403       404       404       403       403       403       ok        ok
+schedule-pause    GET   in        403       403       404       404       403       403       403       200       200
+schedule-pause    POST  in        403       403       404       404       403       403       403       ok        ok
+pause             GET   in        403       403       403       403       403       403       403       403       200
+pause             POST  in        403       403       403       403       403       403       403       403       ok
+alarms            GET   in        403       403       200       200       200       200       200       200       200
+alarms            POST  in        403       403       405       405       405       405       405       405       405
+alarm-dismiss     GET   405       405       405       405       405       405       405       405       405       405
+alarm-dismiss     POST  in        403       403       404       404       403       403       ok        ok        ok
+alarms-dismiss    GET   405       405       405       405       405       405       405       405       405       405
+alarms-dismiss    POST  in        403       403       none      none      none      none      ok        ok        ok
+calendar          GET   in        403       403       200       200       200       200       200       200       200
+calendar          POST  in        403       403       405       405       405       405       405       405       405
 file-picture      GET   401       404       200       404       200       404       404       404       200       200
 file-picture      POST  405       405       405       405       405       405       405       405       405       405
 file-preview      GET   in        403       403       404       404       403       403       403       200       200
@@ -78,12 +104,22 @@ class World:
     finished: Run
     file: OutputFile
     picture: OutputFile
+    schedule: Schedule
+    alarm: Alarm
 
     def url(self, name: str) -> str:
         args: dict[str, list[object]] = {
             "index": [],
             "schedule": [],
             "task-run": [self.task.pk],
+            "task-slots": [self.task.pk],
+            "task-pause": [self.task.pk],
+            "schedule-pause": [self.schedule.pk],
+            "pause": [],
+            "alarms": [],
+            "alarms-dismiss": [],
+            "alarm-dismiss": [self.alarm.pk],
+            "calendar": [],
             "task-arguments": [self.task.pk],
             "task-detail": [self.task.pk],
             "timeline": [],
@@ -98,11 +134,23 @@ class World:
     def state(self) -> object:
         """What no refused request may change."""
         runs = list(Run.objects.order_by("pk").values_list("pk", "status", "cancel_requested_at"))
-        return runs, list(Schedule.objects.values_list("pk")), list(Archive.objects.values_list("pk"))
+        pauses = [list(model.objects.values_list("pk", "paused_at")) for model in (Schedule, Task)]
+        alarms = list(Alarm.objects.values_list("pk", "dismissed_at"))
+        return runs, pauses, SchedulerState.paused(), alarms, list(Archive.objects.values_list("pk"))
+
+    def data(self, name: str) -> dict[str, object]:
+        """What the page's form sends."""
+        if name == "schedule":
+            return {"task": self.task.pk, "when": "now", "time_zone": "UTC"}
+        if name == "task-arguments":
+            return {"name": "arguments"}
+        if name == "alarms-dismiss":
+            return {"up_to": self.alarm.pk}
+        return {"why": "The disk is full."} if name.endswith("pause") else {}
 
 
 @pytest.fixture
-def world(task: Task, make_run: Callable[..., Run]) -> World:
+def world(task: Task, recurrence: Recurrence, make_run: Callable[..., Run]) -> World:
     finished = make_run(Status.COMPLETED)
     file = OutputFile.objects.create(run=finished, name="a.csv", size=1, sha256="0" * 64, created_at=finished.due_at)
     picture = OutputFile.objects.create(
@@ -112,7 +160,9 @@ def world(task: Task, make_run: Callable[..., Run]) -> World:
     for path, content in contents.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    return World(task, make_run(Status.PROCESSING), finished, file, picture)
+    schedule = Schedule.objects.create(task=task, recurrence=recurrence, time_zone="UTC")
+    alarm = Alarm.raise_for(finished, Alarm.Kind.LATE, now=finished.due_at)
+    return World(task, make_run(Status.PROCESSING), finished, file, picture, schedule, alarm)
 
 
 @pytest.fixture
@@ -136,15 +186,13 @@ def test_every_address_answers_every_role(
     if role != "anonymous":
         client.force_login(request.getfixturevalue(role))
     before = world.state()
-    data: dict[str, Any] = {"task-arguments": {"name": "arguments"}}.get(name, {})
-    data |= {"task": world.task.pk, "when": "now", "time_zone": "UTC"} if name == "schedule" else {}
-    response = client.get(world.url(name)) if method == "GET" else client.post(world.url(name), data)
+    response = client.get(world.url(name)) if method == "GET" else client.post(world.url(name), world.data(name))
     if response.streaming:
         assert b"".join(response) == (GIF if name == "file-picture" else b"x")
     answer = str(response.status_code)
     if response.status_code == 302:
         answer = "in" if response.headers["Location"].startswith(f"{reverse('login')}?next=") else "ok"
-    assert answer == expected
+    assert answer == ("ok" if expected == "none" else expected)
     assert (world.state() != before) == (expected == "ok")
 
 
@@ -154,22 +202,30 @@ def test_a_fragment_is_not_answered_with_the_log_in_page(client: Client, world: 
 
 
 @pytest.mark.parametrize(
-    "name", ["task-run", "run-stop", "run-again", "run-again-changed", "run-archive", "run-delete", "schedule"]
+    "name",
+    [
+        *("task-run", "run-stop", "run-again", "run-again-changed", "run-archive", "run-delete", "schedule"),
+        *("pause", "task-pause", "schedule-pause", "alarm-dismiss", "alarms-dismiss"),
+    ],
 )
-def test_nothing_is_done_without_a_csrf_token(world: World, owner: User, name: str) -> None:
+def test_nothing_is_done_without_a_csrf_token(world: World, admin: User, name: str) -> None:
     from django.test import Client
 
     client = Client(enforce_csrf_checks=True)
-    client.force_login(owner)
+    client.force_login(admin)
     before = world.state()
-    response = client.post(world.url(name), {"task": world.task.pk, "when": "now", "time_zone": "UTC"})
+    response = client.post(world.url(name), world.data(name))
     assert response.status_code == 403
     assert "The form is too old" in response.text
     assert world.state() == before
 
 
 @pytest.mark.parametrize(
-    "name", ["run-detail", "run-delete", "run-log", "run-stop", "task-run", "run-again", "task-detail"]
+    "name",
+    [
+        *("run-detail", "run-delete", "run-log", "run-stop", "task-run", "run-again"),
+        *("task-detail", "task-slots", "task-pause", "schedule-pause", "alarm-dismiss"),
+    ],
 )
 def test_what_is_not_there_and_what_may_not_be_seen_look_the_same(
     client: Client, world: World, stranger: User, name: str

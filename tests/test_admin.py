@@ -206,6 +206,8 @@ def task_data(**values: Any) -> dict[str, Any]:
         "retry_delay_seconds": "60",
         "retry_factor": "1",
         "after_failure": "keep",
+        "follow_ups-TOTAL_FORMS": "0",
+        "follow_ups-INITIAL_FORMS": "0",
         **inline_data(),
         **values,
     }
@@ -1029,11 +1031,11 @@ def test_a_schedule_that_will_never_run_is_said(world: World) -> None:
     assert newest_schedule().ended
 
 
-def test_the_next_five_slots_are_shown_in_the_zone_and_in_utc(world: World) -> None:
+def test_the_next_five_slots_are_shown_on_the_tasks_page_in_the_zone_and_in_utc(world: World) -> None:
     Schedule.objects.filter(pk=world.schedule.pk).update(
         anchor=datetime(2090, 7, 1, 13, 0, tzinfo=UTC), time_zone="America/New_York"
     )
-    page = text_of(world.client("viewer").get(url(Schedule, "change", world.schedule.pk)))
+    page = text_of(world.client("viewer").get(url(Task, "change", world.task.pk)))
     assert "2090-07-01 09:00:00 EDT</td><td>Sat 2090-07-01 13:00:00 UTC" in page
     assert "2090-07-05" in page
     assert "2090-07-06" not in page

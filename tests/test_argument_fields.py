@@ -312,6 +312,16 @@ def test_a_file_of_a_run_can_be_given(known: KnownForm, task: Task, owner: User,
     assert f'<option value="{path}" selected>' in field_of(offered).widget.render("a", arguments)
 
 
+def test_a_file_of_a_task_that_one_may_not_see_is_not_offered(
+    known: KnownForm, task: Task, runner: User, make_run: Callable[..., Run]
+) -> None:
+    hidden = Task.objects.create(name="Payroll of the board", program_root="x", program_path="y.py")
+    hidden.grant(runner, "view_output")
+    run = make_run(task=hidden)
+    OutputFile.objects.create(run=run, name="pay.csv", size=1, sha256="0" * 64, created_at=run.due_at)
+    assert known_form(task, user=runner, now=timezone.now()).files == ()
+
+
 def test_files_that_one_may_not_see_are_neither_offered_nor_taken(
     known: KnownForm, task: Task, runner: User, file: OutputFile
 ) -> None:
@@ -416,3 +426,18 @@ def test_the_part_is_made_for_the_name_of_a_field(client: Client, owner: User, t
     client.force_login(owner)
     response = client.post(reverse("scheduler:task-arguments", args=[task.pk]), {"name": name})
     assert response.status_code == 400
+
+
+def test_a_run_is_repeated_with_changed_fields(
+    client: Client, owner: User, task: Task, known: KnownForm, make_run: Callable[..., Run]
+) -> None:
+    old = make_run(task=task, arguments=["a", "--format", "csv", "--number", "5"])
+    client.force_login(owner)
+    url = reverse("scheduler:run-again-changed", args=[old.pk])
+    page = client.get(url).text
+    assert 'name="arguments-of-number" value="5"' in page
+    assert 'value="own"' not in page  # these are the run's, not the task's
+    data = {"arguments-way": "form", "arguments-key": known.key, "arguments-of-format": "csv"}
+    assert "This argument is required." in client.post(url, data).text
+    client.post(url, {**data, "arguments-of-source": "b"})
+    assert task.runs.queued().get().arguments == ["b", "--format", "csv"]

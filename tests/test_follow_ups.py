@@ -84,7 +84,7 @@ def test_a_disabled_task_is_left_out_and_the_run_says_so(task: Task, owner: User
     Task.objects.filter(pk=then.pk).update(enabled=False)
     run = ended(task, owner, Status.COMPLETED)
     assert not run.triggered.exists()
-    assert run.events.get(what=RunEvent.What.FOLLOW_UP_LEFT_OUT).text == "Upload"
+    assert run.events.get(what=RunEvent.What.FOLLOW_UP_LEFT_OUT).text == f"#{then.pk}"
 
 
 def test_a_circle_is_refused_with_its_way(task: Task):

@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Next to leaves
     "words": {"recurrences"},
     "preview": {"calendars", "recurrences"},
+    "forecast": {"calendars", "recurrences"},
     "crontabs": {"recurrences"},
     "programs": {"conf"},
     "wakeup": {"conf"},
@@ -39,9 +40,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pictures": set(),
     "previews": {"logs", "pictures", "sendfile"},
     # The rows and the rule about them
-    "models": {"calendars", "delays", "prepared", "states", "recurrences", "conf", "programs", "wakeup", "words"},
+    "models": {
+        *("calendars", "conf", "delays", "prepared", "preview", "programs", "recurrences", "states", "wakeup", "words"),
+    },
     "access": {"models"},
     "audit": {"client_address", "models"},
+    "pausing": {"audit", "models"},
     "crontab_import": {"conf", "crontabs", "models", "programs", "recurrences", "words"},
     # Files, processes, decisions
     "outputs": {"conf", "models", "supervisor"},
@@ -64,18 +68,23 @@ MAY_IMPORT: dict[str, set[str]] = {
     "task": set(),
     # What people see
     "argument_fields": {"access", "arguments", "models", "outputs", "programs"},
-    "forms": {"access", "argument_fields", "models", "programs", "recurrences"},
-    "admin": {"access", "argument_fields", "audit", "conf", "forms", "models", "programs", "recurrences", "states"},
+    "forms": {"access", "argument_fields", "models", "preview", "programs", "recurrences"},
+    "admin": {
+        *("access", "argument_fields", "audit", "conf", "forms"),
+        *("models", "pausing", "programs", "recurrences", "states"),
+    },
     "views": {
         "access",
         "ansi",
         "argument_fields",
         "audit",
         "calendars",
+        "forecast",
         "forms",
         "logs",
         "models",
         "outputs",
+        "pausing",
         "prepared",
         "preview",
         "previews",
@@ -87,7 +96,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "templatetags",
         "wakeup",
     },
-    "templatetags": {"logs", "models", "preview", "views"},
+    "templatetags": {"logs", "models", "preview", "states", "views"},
     "urls": {"views"},
     "apps": {"checks"},
     # Thin: they parse, call and print
@@ -185,7 +194,7 @@ def test_a_task_program_gets_its_interface_without_django_or_the_rest_of_the_app
 
 
 def test_the_leaves_know_neither_rows_nor_the_clock() -> None:
-    for leaf in ("states", "recurrences", "conf", "calendars", "delays", "words", "preview", "crontabs"):
+    for leaf in ("states", "recurrences", "conf", "calendars", "delays", "words", "preview", "forecast", "crontabs"):
         names = imports(APP / f"{leaf}.py")
         assert not {name for name in names if is_within(name, {"django.db"})} - {"django.db.models.TextChoices"}, leaf
         assert not {name for name in names if is_within(name, {"time", "django.utils.timezone"})}, leaf

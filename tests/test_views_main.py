@@ -6,21 +6,22 @@ import re
 import uuid
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from scheduler.models import OutputFile, Poller, Run, Task
+from scheduler.models import OutputFile, Poller, ProcessSample, Recurrence, Run, Schedule, Task
 from scheduler.states import Reason, Status
-from scheduler.views import main
+from scheduler.views import keyset, main, past, selection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from django.contrib.auth.models import User
     from django.test import Client
 
     MakeRun = Callable[..., Run]
@@ -34,6 +35,12 @@ HOSTILE = "<script>alert(1)</script>\x1b[31m\u202egnp\nline two"
 def shown(client: Client, url: str = URL) -> list[int]:
     """The ids of the runs on the page, from top to bottom."""
     return [int(pk) for pk in re.findall(r'<tr id="run-(\d+)">', client.get(url).text)]
+
+
+def link(client: Client, url: str | None, name: str) -> str:
+    """Where a link with this id leads to; empty when the page has none."""
+    found = re.search(rf'<a href="([^"]+)" (?:class="small" )?id="{name}"', client.get(url or "").text)
+    return found[1].replace("&amp;", "&") if found else ""
 
 
 def add_files(run: Run, count: int) -> None:
@@ -68,9 +75,11 @@ def test_only_runs_of_visible_tasks_are_shown_and_counted(client: Client, viewer
 def test_nothing_to_see_is_told(client: Client, stranger: User) -> None:
     client.force_login(stranger)
     page = client.get(URL).text
-    assert "Nothing is scheduled, and nothing runs." in page
+    assert "Nothing runs now." in page
+    assert "Nothing is scheduled." in page
     assert "Nothing has finished yet." in page
-    assert "Schedule task" not in page
+    assert "There is no task that you may see." in page
+    assert 'id="schedule-task"' not in page
 
 
 def test_the_page_says_that_a_full_disk_keeps_runs_waiting(client: Client, owner: User, poller: Poller) -> None:
@@ -155,7 +164,7 @@ def test_files_are_named_when_they_are_few_and_counted_when_they_are_many(
     add_files(many, 4)
     page = client.get(URL).text
     assert page.count("/scheduler/files/") == 2
-    assert f'<a href="{many.get_absolute_url()}#files">4 files</a>' in page
+    assert f'<a href="{many.get_absolute_url()}#files" id="run-{many.pk}-files">4 files</a>' in page
 
 
 def test_files_are_not_even_counted_for_those_who_may_not_view_output(
@@ -217,7 +226,7 @@ def test_finished_runs_come_in_pages_that_lose_and_repeat_nothing(
     url: str | None = URL
     while url:
         seen += shown(client, url)
-        older = re.search(r'<a href="([^"]+)" class="small" rel="next">', client.get(url).text)
+        older = re.search(r'<a href="([^"]+)" class="small" id="older-page" rel="next">', client.get(url).text)
         url = older and older[1].replace("&amp;", "&")
         assert len(seen) <= len(runs)
     assert seen == [run.pk for run in sorted(runs, key=lambda run: (run.finished_at, run.pk), reverse=True)]
@@ -242,12 +251,224 @@ def test_older_pages_show_only_what_is_over(client: Client, owner: User, make_ru
 def test_a_long_queue_is_cut_with_a_sentence(
     client: Client, owner: User, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(main, "SCHEDULED_AT_MOST", 3)
+    monkeypatch.setattr(main, "NEXT_AT_MOST", 2)
     client.force_login(owner)
     running = make_run(Status.PROCESSING)
     queued = [make_run(Status.QUEUED) for _ in range(4)]
     assert shown(client) == [running.pk, queued[0].pk, queued[1].pk]
-    assert "Only the next 3 are shown" in client.get(URL).text
+    page = client.get(URL).text
+    assert "Only the next 2 are shown" in page
+    more = re.search(r'<a href="([^"]+)" id="whole-queue">', page)
+    assert more is not None
+    assert shown(client, more[1]) == [run.pk for run in queued]
+
+
+def test_newer_and_older_pages_lead_to_each_other(
+    client: Client, owner: User, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "FINISHED_A_PAGE", 2)
+    client.force_login(owner)
+    now = timezone.now()
+    runs = [make_run(Status.COMPLETED, finished_at=now - timedelta(hours=hours)).pk for hours in range(6)]
+    older = link(client, URL, "older-page")
+    oldest = link(client, older, "older-page")
+    assert shown(client, oldest) == runs[4:]
+    back = link(client, oldest, "newer-page")
+    assert shown(client, back) == runs[2:4]
+    assert shown(client, link(client, back, "older-page")) == runs[4:]
+    # What is before the second page is the first one, whole and without a position of its own.
+    assert shown(client, link(client, back, "newer-page")) == runs[:2]
+    assert link(client, oldest, "newest-page") == URL
+
+
+@pytest.mark.parametrize("walked", [1, 2000])
+def test_somebody_with_few_tasks_gets_their_runs_in_the_same_order(
+    client: Client, viewer: User, task: Task, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, walked: int
+) -> None:
+    """Whether they are found by walking through all runs, or task by task."""
+    monkeypatch.setattr(main, "FINISHED_A_PAGE", 3)
+    monkeypatch.setattr(selection, "WALKED_AT_MOST", walked)
+    client.force_login(viewer)
+    now = timezone.now()
+    tasks = [task]
+    for number in range(3):
+        other = Task.objects.create(name=f"T{number}", program_root="sample_tasks", program_path="countdown.py")
+        other.grant(viewer, "view_task")
+        tasks.append(other)
+    hidden = Task.objects.create(name="Hidden", program_root="sample_tasks", program_path="countdown.py")
+    make_run(task=hidden)
+    # Several of different tasks end in the same instant.
+    ends = [now - timedelta(minutes=number // 3) for number in range(14)]
+    runs = [make_run(task=tasks[number % 3], finished_at=at) for number, at in enumerate(ends)]
+    seen: list[int] = []
+    url = URL
+    while url:
+        seen += shown(client, url)
+        url = link(client, url, "older-page")
+        assert len(seen) <= len(runs)
+    newest_first = [run.pk for run in sorted(runs, key=lambda run: (run.finished_at, run.pk), reverse=True)]
+    assert seen == newest_first
+    back = f"{URL}?after={keyset.write(runs[-1].finished_at or now, runs[-1].pk)}"
+    assert shown(client, back) == newest_first[newest_first.index(runs[-1].pk) - 3 :][:3]
+
+
+# Filters
+
+
+@pytest.fixture
+def mixed(task: Task, owner: User, make_run: MakeRun) -> dict[str, int]:
+    """Runs that differ, by name."""
+    other = Task.objects.create(
+        name="Weekly mail", owner=User.objects.create_user("mia"), program_root="sample_tasks", program_path="fails.py"
+    )
+    other.grant(owner, "view_task")
+    old = timezone.now() - timedelta(days=10)
+    runs = {
+        "failed": make_run(Status.FAILED, trigger=Run.Trigger.SCHEDULE),
+        "manual": make_run(Status.COMPLETED),
+        "old": make_run(Status.COMPLETED, finished_at=old, trigger=Run.Trigger.RETRY),
+        "mail": make_run(Status.COMPLETED, task=other, trigger=Run.Trigger.SCHEDULE),
+        "running": make_run(Status.PROCESSING, task=other, trigger=Run.Trigger.SCHEDULE),
+        "waiting": make_run(Status.QUEUED, trigger=Run.Trigger.SCHEDULE),
+    }
+    return {name: run.pk for name, run in runs.items()}
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ({"status": "failed"}, {"failed"}),
+        ({"status": "processing"}, {"running"}),
+        ({"status": "queued"}, {"waiting"}),
+        ({"status": "completed"}, {"manual", "old", "mail"}),
+        ({"trigger": "retry"}, {"old"}),
+        ({"text": "weekly"}, {"mail", "running"}),
+        ({"text": "fails.py"}, {"mail", "running"}),
+        ({"owner": "mia"}, {"mail", "running"}),
+        ({"owner": "mi"}, set()),
+        ({"until": "{yesterday}"}, {"old"}),
+        ({"since": "{yesterday}", "text": "nightly"}, {"failed", "manual", "waiting"}),
+        ({"status": "completed", "trigger": "schedule", "owner": "mia", "text": "mail"}, {"mail"}),
+        ({"text": ""}, {"failed", "manual", "old", "mail", "running", "waiting"}),
+    ],
+)
+@pytest.mark.parametrize("role", ["admin", "owner"])
+def test_runs_are_narrowed_down_by_what_the_address_says(
+    client: Client,
+    request: pytest.FixtureRequest,
+    mixed: dict[str, int],
+    query: dict[str, str],
+    names: set[str],
+    role: str,
+) -> None:
+    client.force_login(request.getfixturevalue(role))
+    yesterday = str(timezone.localdate() - timedelta(days=1))
+    found = shown(
+        client, f"{URL}?{urlencode({key: value.format(yesterday=yesterday) for key, value in query.items()})}"
+    )
+    assert set(found) == {mixed[name] for name in names}
+    assert len(found) == len(names)
+
+
+def test_a_run_is_found_by_its_number(client: Client, viewer: User, mixed: dict[str, int]) -> None:
+    client.force_login(viewer)
+    assert shown(client, f"{URL}?text=%23{mixed['failed']}") == [mixed["failed"]]
+    # Not this one, whose task may not be seen.
+    assert shown(client, f"{URL}?text=%23{mixed['mail']}") == []
+
+
+@pytest.mark.parametrize("query", ["since=x", "status=nowhere", "trigger=%00", "text=" + "9" * 200, "since=9999-99-99"])
+def test_a_filter_that_makes_no_sense_says_so_and_hides_nothing(
+    client: Client, owner: User, mixed: dict[str, int], query: str
+) -> None:
+    client.force_login(owner)
+    assert len(shown(client, f"{URL}?{query}")) == len(mixed)
+    assert 'class="errorlist"' in client.get(f"{URL}?{query}").text
+
+
+def test_the_last_day_of_the_calendar_is_no_error(client: Client, owner: User, mixed: dict[str, int]) -> None:
+    client.force_login(owner)
+    assert len(shown(client, f"{URL}?until=9999-12-31&since=0001-01-01")) == len(mixed)
+
+
+def test_the_filter_is_kept_from_page_to_page(
+    client: Client, owner: User, mixed: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "FINISHED_A_PAGE", 1)
+    client.force_login(owner)
+    url = f"{URL}?text=nightly&trigger=manual"
+    assert "text=nightly" in client.get(url).text
+    older = link(client, f"{URL}?text=nightly", "older-page")
+    assert "text=nightly" in older
+    assert "Weekly mail" not in client.get(older).text
+
+
+# How the last runs went
+
+
+def test_a_picture_says_how_the_last_runs_of_a_task_went(client: Client, owner: User, make_run: MakeRun) -> None:
+    client.force_login(owner)
+    make_run(Status.COMPLETED)
+    make_run(Status.COMPLETED)
+    make_run(Status.FAILED)
+    make_run(Status.QUEUED)
+    assert "<title>Last 3 runs: 2 completed and 1 failed</title>" in client.get(URL).text
+
+
+def test_only_the_last_runs_are_in_the_picture(client: Client, owner: User, make_run: MakeRun) -> None:
+    client.force_login(owner)
+    make_run(Status.FAILED, finished_at=timezone.now() - timedelta(hours=1))
+    for _ in range(past.LAST):
+        make_run(Status.COMPLETED)
+    assert f"Last {past.LAST} runs: {past.LAST} completed" in client.get(URL).text
+
+
+@pytest.mark.parametrize(("elapsed", "words"), [(20, "about 40 s left"), (300, "usually 1 min")])
+def test_a_run_in_progress_is_compared_with_what_is_usual(
+    client: Client, owner: User, make_run: MakeRun, elapsed: int, words: str
+) -> None:
+    client.force_login(owner)
+    now = timezone.now()
+    for took in (59, 60, 70):
+        make_run(Status.COMPLETED, started_at=now - timedelta(seconds=took), finished_at=now)
+    make_run(Status.PROCESSING, started_at=now - timedelta(seconds=elapsed) + timedelta(milliseconds=500))
+    page = client.get(URL).text
+    # A test may be slow, and the time left goes down.
+    assert words in page or (elapsed == 20 and re.search(r"about 3\d s left", page))
+
+
+def test_a_duration_that_is_not_usual_is_pointed_out(client: Client, owner: User, make_run: MakeRun) -> None:
+    client.force_login(owner)
+    now = timezone.now()
+    for took in (60, 60, 60, 61):
+        make_run(Status.COMPLETED, started_at=now - timedelta(seconds=took), finished_at=now)
+    assert "usually" not in client.get(URL).text
+    make_run(Status.COMPLETED, started_at=now - timedelta(seconds=500), finished_at=now)
+    assert client.get(URL).text.count("usually 1 min") == 1
+
+
+def test_what_the_processes_use_is_shown_while_it_runs(client: Client, owner: User, make_run: MakeRun) -> None:
+    client.force_login(owner)
+    run = make_run(Status.PROCESSING)
+    ProcessSample.objects.create(
+        run=run, at=timezone.now(), cpu_percent=12.4, memory_bytes=48 * 1024**2, memory_peak_bytes=0
+    )
+    assert "CPU 12 %, 48.0\xa0MB" in client.get(URL).text
+
+
+def test_what_comes_next_says_when_and_by_which_rule(
+    client: Client, owner: User, task: Task, recurrence: Recurrence
+) -> None:
+    client.force_login(owner)
+    now = timezone.now()
+    schedule = Schedule.objects.create(
+        task=task, recurrence=recurrence, anchor=now + timedelta(minutes=90), time_zone="Europe/Amsterdam"
+    )
+    schedule.plan(now)
+    page = client.get(URL).text
+    assert re.search(r'in <span data-until="[^"]+">1 h (29|30) min</span>', page)
+    assert "every hour, counted from" in page
+    assert "Europe/Amsterdam" in page
 
 
 # One task only
@@ -338,4 +559,4 @@ def test_every_page_of_runs_costs_the_same_number_of_queries(
         make_run(Status.PROCESSING, task=other)
         make_run(Status.QUEUED, task=other)
     assert count() == few
-    assert few <= 16
+    assert few <= 22

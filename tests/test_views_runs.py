@@ -66,7 +66,9 @@ def test_who_or_what_started_it_is_told(
     schedule = task.schedules.create(recurrence=recurrence)
     by_schedule = make_run(trigger="schedule", schedule=schedule, slot_at=timezone.now())
     assert "<bdi>owner</bdi>" in client.get(by_person.get_absolute_url()).text
-    assert f'to repeat <a href="{by_person.get_absolute_url()}">' in client.get(again.get_absolute_url()).text
+    assert (
+        f'to repeat <a href="{by_person.get_absolute_url()}" id="before">' in client.get(again.get_absolute_url()).text
+    )
     assert "the schedule “Every hour”" in client.get(by_schedule.get_absolute_url()).text
     assert "a command or a program" in client.get(make_run().get_absolute_url()).text
 
@@ -280,7 +282,7 @@ def test_a_run_with_much_history_costs_as_many_queries_as_one_with_little(client
     for number in range(2):
         for run in (little, much):
             OutputFile.objects.create(run=run, name=f"{number}", size=1, sha256="0" * 64, created_at=timezone.now())
-    assert count(much) == count(little) <= 14
+    assert count(much) == count(little) <= 16
 
 
 # The log
@@ -606,3 +608,42 @@ def test_only_what_is_over_is_deleted(client: Client, make_run: MakeRun, status:
     page = getattr(client, method)(reverse("scheduler:run-delete", args=[run.pk]), follow=True).text
     assert "Stop it, then delete it." in page
     assert Run.objects.filter(pk=run.pk).exists()
+
+
+# What triggered it, and what it triggered
+
+
+def test_a_run_shows_what_triggered_it_and_what_it_triggered(client: Client, viewer: User, make_run: MakeRun) -> None:
+    other = Task.objects.create(name="Upload", program_root="sample_tasks", program_path="countdown.py")
+    other.grant(viewer, "view_task")
+    first = make_run(Status.FAILED)
+    retry = make_run(triggered_by=first, trigger=Run.Trigger.RETRY, attempt=2)
+    follower = make_run(triggered_by=retry, trigger=Run.Trigger.FOLLOW_UP, task=other)
+    client.force_login(viewer)
+    page = client.get(retry.get_absolute_url()).text
+    assert "a retry (attempt 2) after" in page
+    assert f'<a href="{first.get_absolute_url()}" id="before">run #{first.pk}</a> (failed)' in page
+    assert f'<a href="{follower.get_absolute_url()}" id="after-{follower.pk}">' in page
+    assert "<bdi>Upload</bdi> (follow-up): completed" in page
+    page = client.get(follower.get_absolute_url()).text
+    assert "a follow-up, after" in page
+    assert f'<a href="{retry.get_absolute_url()}" id="before">' in page
+
+
+def test_runs_of_hidden_tasks_are_neither_named_nor_linked(client: Client, viewer: User, make_run: MakeRun) -> None:
+    hidden = Task.objects.create(name="Payroll of the board", program_root="sample_tasks", program_path="countdown.py")
+    before = make_run(task=hidden)
+    run = make_run(triggered_by=before, trigger=Run.Trigger.FOLLOW_UP)
+    after = make_run(triggered_by=run, trigger=Run.Trigger.FOLLOW_UP, task=hidden)
+    client.force_login(viewer)
+    page = client.get(run.get_absolute_url()).text
+    assert "a run of another task" in page
+    assert hidden.name not in page
+    for other in (before, after):
+        assert f"/runs/{other.pk}/" not in page
+
+
+def test_a_run_of_a_slot_leads_to_its_tasks_slots(client: Client, viewer: User, make_run: MakeRun) -> None:
+    run = make_run(Status.SKIPPED, trigger=Run.Trigger.SCHEDULE, slot_at=timezone.now())
+    client.force_login(viewer)
+    assert f"/scheduler/tasks/{run.task_id}/slots/?not_run=1" in client.get(run.get_absolute_url()).text

@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from scheduler.forms import ScheduleForm, instant
-from scheduler.models import Poller, Recurrence, Schedule, Task
+from scheduler.models import Calendar, Poller, Recurrence, Schedule, Task
 from scheduler.states import Status
 
 if TYPE_CHECKING:
@@ -262,3 +262,90 @@ def test_nobody_can_set_what_is_not_in_the_form(client: Client, owner: User, adm
 
 def test_the_page_is_linked_from_the_main_page(client: Client, task: Task) -> None:
     assert f'href="{reverse("scheduler:schedule")}"' in client.get("/scheduler/").text
+
+
+# The preview
+
+
+def previewed(client: Client, data: dict[str, Any]) -> str:
+    """What stands in the page's preview after a click on its button."""
+    response = client.post(URL, {**data, "_preview": "1"})
+    assert response.status_code == 200
+    return response.text.partition('id="preview"')[2].partition("</fieldset>")[0]
+
+
+def test_the_next_twenty_runs_are_shown_on_two_clocks_and_nothing_is_saved(
+    client: Client, task: Task, recurrence: Recurrence
+) -> None:
+    Recurrence.objects.filter(pk=recurrence.pk).update(kind="cron", every=None, unit="", cron="30 2 * * *")
+    data = filled(
+        task, "recurring", recurrence=recurrence.pk, anchor="2090-03-20T00:00", time_zone="Europe/Amsterdam", once="t"
+    )
+    shown = previewed(client, data)
+    assert "every day at 02:30, Europe/Amsterdam" in shown
+    assert shown.count("<tr") == 21
+    assert "Mon 2090-03-20 02:30 CET" in shown
+    assert "2090-03-20 01:30" in shown
+    assert "Sun 2090-03-26 03:00 CEST" in shown
+    assert "DST: the clocks skip 02:30, so it runs at the first instant after the gap" in shown
+    assert not Schedule.objects.exists()
+    assert not task.runs.exists()
+
+
+def test_blocked_runs_are_marked_and_the_calendar_is_saved_with_the_schedule(
+    client: Client, task: Task, recurrence: Recurrence
+) -> None:
+    assert "Blackout calendar" not in client.get(URL).text
+    blackout = Calendar.objects.create(name="New year", time_zone="UTC", lines="01-01")
+    data = filled(task, "recurring", recurrence=recurrence.pk, anchor="2090-01-01T23:00", calendar=blackout.pk)
+    shown = previewed(client, data)
+    assert shown.count("blocked by “New year”: it will be skipped") == 1
+    client.post(URL, data)
+    assert task.schedules.get().calendar == blackout
+
+
+def test_one_time_is_previewed_on_both_clocks(client: Client, task: Task) -> None:
+    shown = previewed(client, filled(task, "at", at="2090-07-01T09:30", time_zone="Europe/Amsterdam"))
+    assert "Sat 2090-07-01 09:30 CEST" in shown
+    assert "2090-07-01 07:30" in shown
+    assert not task.runs.exists()
+
+
+@pytest.mark.parametrize("task_is_chosen", [True, False])
+def test_a_preview_needs_no_task(client: Client, task: Task, recurrence: Recurrence, task_is_chosen: bool) -> None:
+    data = filled(task, "recurring", recurrence=recurrence.pk, anchor="2090-01-01T10:00")
+    shown = previewed(client, data if task_is_chosen else {**data, "task": ""})
+    assert "2090-01-01 10:00" in shown
+    ended = previewed(client, {**data, "task": data["task"] if task_is_chosen else "", "ends_at": "2089-01-01T00:00"})
+    assert "End: The end is before the anchor" in ended
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"recurrence": ""}, "Recurrence: Choose a recurrence."),
+        (
+            {"anchor": "2026-03-29T02:30", "time_zone": "Europe/Amsterdam"},
+            "First time: 2026-03-29 02:30 does not exist",
+        ),
+        ({"anchor": "2090-05-01T10:00", "ends_at": "2090-04-01T10:00"}, "End: The end is before the anchor"),
+        ({"time_zone": "Mars/Olympus"}, "Time zone: There is no time zone “Mars/Olympus”."),
+        ({"when": "at", "at": "2020-01-01T00:00"}, "Date and time: This time is over."),
+        ({"when": "at", "at": "2099-01-01T00:00", "time_zone": "Mars/Olympus"}, "There is no time zone"),
+    ],
+)
+def test_a_preview_of_what_makes_no_sense_is_a_sentence(
+    client: Client, task: Task, recurrence: Recurrence, values: dict[str, str], sentence: str
+) -> None:
+    data = filled(task, "recurring", recurrence=recurrence.pk, anchor="2090-01-01T10:00") | values
+    assert sentence in previewed(client, data)
+
+
+def test_a_rule_that_got_into_the_database_some_other_way_is_a_sentence(
+    client: Client, task: Task, recurrence: Recurrence
+) -> None:
+    Recurrence.objects.filter(pk=recurrence.pk).update(kind="cron", every=None, unit="", cron="0 0 31 2 *")
+    data = filled(task, "recurring", recurrence=recurrence.pk, anchor="2090-01-01T10:00")
+    assert "never matches" in previewed(client, data)
+    assert client.post(URL, data).status_code == 200
+    assert not Schedule.objects.exists()

@@ -60,7 +60,7 @@ def test_the_next_runs_are_shown_in_the_schedules_own_zone(
     client: Client, viewer: User, task: Task, schedule: Schedule
 ) -> None:
     text = page(client, viewer, task)
-    for slot in schedule.slots(timezone.now(), 3):
+    for slot in [each.at for each in schedule.preview(timezone.now(), 3)]:
         assert f"{slot.astimezone(schedule.zone):%Y-%m-%d %H:%M}</time> Asia/Tokyo" in text
 
 
@@ -224,15 +224,18 @@ def test_who_may_do_what_is_for_those_who_manage_access(
     assert "Night shift" not in text
 
 
+BUTTONS = {"run-now", "schedule", "pause", "edit", "access-link"}
+
+
 @pytest.mark.parametrize(
-    ("person", "buttons"),
-    [("viewer", set()), ("runner", {"run-now", "schedule"}), ("owner", {"run-now", "schedule", "edit", "access-link"})],
+    ("person", "buttons"), [("viewer", set()), ("runner", {"run-now", "schedule"}), ("owner", BUTTONS)]
 )
 def test_buttons_are_there_for_those_who_may(
     client: Client, task: Task, request: pytest.FixtureRequest, person: str, buttons: set[str]
 ) -> None:
     text = page(client, request.getfixturevalue(person), task)
-    assert {name for name in ("run-now", "schedule", "edit", "access-link") if f'id="{name}"' in text} == buttons
+    assert f'href="{reverse("scheduler:task-slots", args=[task.pk])}"' in text
+    assert {name for name in BUTTONS if f'id="{name}"' in text} == buttons
 
 
 def test_hostile_names_do_nothing(client: Client, owner: User, task: Task, make_run: Callable[..., Run]) -> None:

@@ -1,18 +1,23 @@
-"""Runs, to look at: what starts, stops and deletes them is on the scheduler's own pages."""
+"""Runs, to look at, to stop and to repeat; what deletes them is on the scheduler's own pages."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.options import ShowFacets
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
 from django.utils.html import format_html
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from scheduler import access
-from scheduler.models import OutputFile, Run, RunEvent
+from scheduler import access, audit
+from scheduler.models import AuditEntry, OutputFile, Run, RunEvent
 
-from .base import SchedulerAdmin, VisibleTasksFilter, in_current_zone, is_anybody
+from .base import CappedPaginator, SchedulerAdmin, VisibleTasksFilter, in_current_zone, is_anybody
 from .fields import join_arguments
 
 if TYPE_CHECKING:
@@ -27,6 +32,10 @@ else:
 
 # A run may have left ten thousand files and any number of messages; the run's own page has them all.
 SHOWN_AT_MOST = 200
+
+# Of so many tasks PostgreSQL is told one by one, and then knows how many runs they have.
+TASKS_LISTED = 100
+ACTED_ON_AT_MOST = 200
 
 
 class ReadOnlyInline(TabularInline):
@@ -120,7 +129,8 @@ class RunAdmin(SchedulerAdmin):
     sortable_by = ("id",)
     search_fields = ("=id", "task__name")
     search_help_text = _("A number, or a part of the task's name.")
-    actions = None
+    actions = ("stop", "run_again")
+    paginator = CappedPaginator
     inlines = (OutputFileInline, RunEventInline)
 
     # Above each row the tabular inline would say the row once more.
@@ -158,7 +168,10 @@ class RunAdmin(SchedulerAdmin):
             return ()
         stopped = ("stop_requested", "stop_requested_by") if obj.cancel_requested_at else ()
         gap = ("slot_end", "slot_count") if obj.slot_until else ()
-        origin = [name for name in ("schedule", "triggered_by") if getattr(obj, f"{name}_id") is not None]
+        origin = ["schedule"] if obj.schedule_id is not None else []
+        # The other run's name is its task's.
+        if obj.triggered_by_id and access.visible_runs(request.user).filter(pk=obj.triggered_by_id).exists():
+            origin.append("triggered_by")
         by = ("started_by",) if obj.requested_by_name else ()
         end = [name for name in ("reason", "exit_code", "signal", "detail") if getattr(obj, name) not in {None, ""}]
         where = ("host_name", "pid") if obj.host_name else ()
@@ -191,6 +204,85 @@ class RunAdmin(SchedulerAdmin):
     @admin.display(description=_("stop requested by"))
     def stop_requested_by(self, run: Run) -> str:
         return run.cancel_requested_by_name or "-"
+
+    # The search
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Run], search_term: str
+    ) -> tuple[QuerySet[Run], bool]:
+        """By number, or by the names of tasks, which are looked up first: in a join each run would be looked at."""
+        words = search_term.split()
+        if not words:
+            return queryset, False
+        number = search_term.strip().removeprefix("#")
+        tasks = access.visible_tasks(request.user)
+        for word in words:
+            tasks = tasks.filter(name__icontains=word)
+        found = list(tasks.order_by().values_list("pk", flat=True)[: TASKS_LISTED + 1])
+        by_name = Q(task__in=found if len(found) <= TASKS_LISTED else tasks.order_by())
+        by_number = Q(pk=int(number)) if number.isascii() and number.isdigit() and len(number) < 19 else Q()
+        return queryset.filter(by_number | by_name if by_number else by_name), False
+
+    # Actions
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        # Django's own, whose permission nobody has, would be left.
+        return {name: each for name, each in super().get_actions(request).items() if name in {"stop", "run_again"}}
+
+    def has_stop_permission(self, request: HttpRequest) -> bool:
+        return is_anybody(request.user, "stop_run")
+
+    def has_run_permission(self, request: HttpRequest) -> bool:
+        return is_anybody(request.user, "run_task")
+
+    @admin.action(permissions=["stop"], description=_("Stop or cancel selected runs"))
+    def stop(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
+        def ask(run: Run) -> None:
+            if not run.cancel(by=request.user, now=timezone.now()):  # type: ignore[arg-type]
+                raise ValidationError(gettext("over already, or its stop was asked for."))
+            audit.record(request, AuditEntry.Action.STOP, task=run.task, run=run)
+
+        stopped = self._each(request, queryset, "stop_run", ask)
+        if stopped:
+            text = ngettext("%(count)d run is asked to stop.", "%(count)d runs are asked to stop.", stopped)
+            self.message_user(request, text % {"count": stopped}, messages.SUCCESS)
+
+    @admin.action(permissions=["run"], description=_("Run selected runs again, with their arguments"))
+    def run_again(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
+        def start(run: Run) -> None:
+            if not run.is_finished:
+                raise ValidationError(gettext("not over yet."))
+            new = run.task.start_now(by=request.user, now=timezone.now(), arguments=run.arguments, again=run)  # type: ignore[arg-type]
+            audit.record(request, AuditEntry.Action.RUN, task=run.task, run=new)
+
+        started = self._each(request, queryset, "run_task", start)
+        if started:
+            text = ngettext("Queued %(count)d run.", "Queued %(count)d runs.", started)
+            self.message_user(request, text % {"count": started}, messages.SUCCESS)
+
+    def _each(self, request: HttpRequest, queryset: QuerySet[Run], action: str, do: Callable[[Run], None]) -> int:
+        """Do something to each run that this person may do it to; say which were left out, and return how many not."""
+        runs = list(queryset.select_related("task")[: ACTED_ON_AT_MOST + 1])
+        if len(runs) > ACTED_ON_AT_MOST:
+            text = gettext("Select at most %(count)d runs at once; nothing was done.") % {"count": ACTED_ON_AT_MOST}
+            self.message_user(request, text, messages.ERROR)
+            return 0
+        allowed = access.actions_on(request.user, [run.task for run in runs])
+        done = 0
+        refused: dict[str, list[str]] = {}
+        for run in runs:
+            try:
+                if action not in allowed[run.task_id]:
+                    raise ValidationError(gettext("you do not have the permission for that."))
+                with transaction.atomic():
+                    do(run)
+                done += 1
+            except ValidationError as error:
+                refused.setdefault(" ".join(error.messages), []).append(f"#{run.pk}")
+        for reason, names in refused.items():
+            text = gettext("Left out %(runs)s: %(reason)s") % {"runs": ", ".join(names), "reason": reason}
+            self.message_user(request, text, messages.WARNING)
+        return done
 
     # Who may
 

@@ -17,12 +17,21 @@ from django.utils.translation import gettext_lazy as _
 
 from scheduler import access
 from scheduler.argument_fields import ArgumentsField, KnownForm, known_form
-from scheduler.forms import RecurrenceChoice, WallTimeField, instant, time_zone_choices
+from scheduler.forms import (
+    PREVIEW,
+    Preview,
+    RecurrenceChoice,
+    WallTimeField,
+    instant,
+    preview_of_fields,
+    time_zone_choices,
+)
 from scheduler.models import Schedule, Task
 from scheduler.recurrences import InvalidRule
 
 from .base import SchedulerAdmin, VisibleTasksFilter, in_current_zone, in_zone, is_anybody
 from .fields import join_arguments, wall_time
+from .pauses import PauseActionForm, pause_each, resume_each
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,7 +40,7 @@ if TYPE_CHECKING:
     from django.db.models import Field, QuerySet
     from django.db.models.fields.related import ForeignKey
     from django.forms.models import ModelChoiceField
-    from django.http import HttpRequest
+    from django.http import HttpRequest, HttpResponse
 
     ModelForm = forms.ModelForm[Schedule]
     BaseModelAdmin = options.BaseModelAdmin[Any]
@@ -133,6 +142,12 @@ class ScheduleForm(ModelForm):
         return cleaned
 
 
+def _only_look(form: ModelForm) -> bool:
+    """In the place of ``is_valid()``: look for errors, and never say that the form can be saved."""
+    form.full_clean()
+    return False
+
+
 def _suggested() -> dict[str, Any]:
     """The next full hour, in the site's own zone."""
     hour = wall_time(timezone.now(), timezone.get_default_timezone()).replace(minute=0, second=0, microsecond=0)
@@ -172,23 +187,18 @@ class ScheduleParts(BaseModelAdmin):
         if not schedule.enabled:
             return gettext("None: the schedule is disabled.")
         try:
-            zone = schedule.zone
-            slots = schedule.slots(timezone.now(), PREVIEWED_SLOTS)
+            slots = schedule.preview(timezone.now(), PREVIEWED_SLOTS)
         except InvalidRule as error:
             return str(error)
         if not slots:
             return gettext("None: the schedule is over.")
-        zones = {schedule.time_zone: zone, "UTC": UTC}
         return format_html(
-            "<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>",
-            format_html_join("", "<th>{}</th>", ((name,) for name in zones)),
+            "<table><thead><tr><th>{}</th><th>UTC</th><th></th></tr></thead><tbody>{}</tbody></table>",
+            schedule.time_zone,
             format_html_join(
                 "",
-                "<tr>{}</tr>",
-                (
-                    (format_html_join("", "<td>{}</td>", ((in_zone(slot, each),) for each in zones.values())),)
-                    for slot in slots
-                ),
+                "<tr><td>{}</td><td>{}</td><td>{}</td></tr>",
+                ((in_zone(slot.at, slot.zone), in_zone(slot.at, UTC), "; ".join(slot.notes)) for slot in slots),
             ),
         )
 
@@ -301,6 +311,20 @@ class ScheduleAdmin(ScheduleParts, SchedulerAdmin):
     list_select_related = ("task", "recurrence", "next_run")
     list_filter = ("enabled", "ended", ("task", VisibleTasksFilter), ("recurrence", admin.RelatedOnlyFieldListFilter))
     search_fields = ("task__name", "recurrence__name")
+    actions = ("pause_selected", "resume_selected")
+    action_form = PauseActionForm
+
+    class Media:
+        css = {"all": ["scheduler/admin.css"]}
+        js = ["scheduler/preview.js"]
+
+    @admin.action(permissions=["change"], description=_("Pause selected schedules"))
+    def pause_selected(self, request: HttpRequest, queryset: QuerySet[Schedule]) -> None:
+        pause_each(self, request, queryset.select_related("task", "recurrence"))
+
+    @admin.action(permissions=["change"], description=_("Resume selected schedules"))
+    def resume_selected(self, request: HttpRequest, queryset: QuerySet[Schedule]) -> None:
+        resume_each(self, request, queryset.select_related("task", "recurrence"))
 
     @admin.display(description=_("state"))
     def short_state(self, schedule: Schedule) -> str:
@@ -308,6 +332,8 @@ class ScheduleAdmin(ScheduleParts, SchedulerAdmin):
             return schedule.problem
         if not schedule.enabled:
             return gettext("disabled")
+        if schedule.is_paused:
+            return gettext("paused by %(who)s") % {"who": schedule.pause_in_words}
         return gettext("over") if schedule.ended else gettext("enabled")
 
     @admin.display(description=_("next run"), ordering="next_run__due_at")
@@ -335,14 +361,9 @@ class ScheduleAdmin(ScheduleParts, SchedulerAdmin):
 
     # The form
 
-    def get_form(self, request: HttpRequest, obj: Schedule | None = None, change: bool = False, **kwargs: Any) -> Any:
-        form: Any = super().get_form(request, obj, change, **kwargs)
-        form.user = request.user if obj is None or self.has_change_permission(request, obj) else None
-        return form
-
     def get_fields(self, request: HttpRequest, obj: Schedule | None = None) -> tuple[str, ...]:
         changeable = obj is None or self.has_change_permission(request, obj)
-        return ("task", *(ENTERED if changeable else ENTERED_AS_SHOWN), *SHOWN)
+        return ("task", *(ENTERED if changeable else ENTERED_AS_SHOWN), "state")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Schedule | None = None) -> tuple[str, ...]:
         # Its runs belong to the task: a schedule does not move to another one.
@@ -355,6 +376,27 @@ class ScheduleAdmin(ScheduleParts, SchedulerAdmin):
             visible = access.visible_tasks(request.user).values("pk")
             kwargs["queryset"] = access.tasks_with(request.user, "change_task").filter(pk__in=visible).order_by("name")
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def get_form(self, request: HttpRequest, obj: Schedule | None = None, change: bool = False, **kwargs: Any) -> Any:
+        """The form; one that only shows what it would mean is never valid, so that nothing is saved."""
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        form.user = request.user if obj is None or self.has_change_permission(request, obj) else None
+        if PREVIEW not in request.POST:
+            return form
+        return type("PreviewForm", (form,), {"is_valid": _only_look})
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        form = context["adminform"].form
+        now = timezone.now()
+        original: Schedule | None = context.get("original")
+        if form.is_bound:
+            context["preview"] = preview_of_fields(form, form.cleaned_data, now)
+        elif original is not None:
+            context["preview"] = Preview.of(original, now)
+        context["may_preview"] = original is None or self.has_change_permission(request, original)
+        return super().render_change_form(request, context, *args, **kwargs)
 
     # Saving
 

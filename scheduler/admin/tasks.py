@@ -27,6 +27,8 @@ from scheduler.models import AuditEntry, OutputFile, Poller, Run, Schedule, Task
 from .access_page import access_page
 from .base import SchedulerAdmin, in_current_zone, is_anybody
 from .fields import UserNameField, join_arguments
+from .follow_ups import FollowUpInline
+from .pauses import PauseActionForm, pause_each, resume_each
 from .schedules import ScheduleInline, plan
 
 if TYPE_CHECKING:
@@ -229,13 +231,17 @@ def _problem(name: str) -> str:
 @admin.register(Task)
 class TaskAdmin(SchedulerAdmin):
     form = TaskForm
-    inlines = (ScheduleInline,)
+    inlines = (ScheduleInline, FollowUpInline)
     list_display = ("name", "program", "owner", "enabled", "next_run", "last_run")
     list_filter = ("enabled", "environment", "group", "priority", ("owner", admin.RelatedOnlyFieldListFilter))
     list_select_related = ("owner",)
     search_fields = ("name", "description", "program_root", "program_path")
     ordering = ("name",)
-    actions = ("run_now", "enable", "disable", "delete_selected")
+    actions = ("run_now", "enable", "disable", "pause_selected", "resume_selected", "delete_selected")
+    action_form = PauseActionForm
+
+    class Media:
+        css = {"all": ["scheduler/admin.css"]}
 
     # Who may
 
@@ -380,6 +386,7 @@ class TaskAdmin(SchedulerAdmin):
     ) -> HttpResponse:
         task: Task | None = context.get("original")
         context["may_manage_access"] = task is not None and self._may(request, "manage_access", task)
+        context["may_pause"] = task is not None and self._may(request, "change_task", task)
         return super().render_change_form(request, context, *args, **kwargs)
 
     # Saving
@@ -462,6 +469,14 @@ class TaskAdmin(SchedulerAdmin):
     @admin.action(permissions=["change"], description=_("Disable selected tasks"))
     def disable(self, request: HttpRequest, queryset: QuerySet[Task]) -> None:
         self._set_enabled(request, queryset, False)
+
+    @admin.action(permissions=["change"], description=_("Pause selected tasks"))
+    def pause_selected(self, request: HttpRequest, queryset: QuerySet[Task]) -> None:
+        pause_each(self, request, queryset)
+
+    @admin.action(permissions=["change"], description=_("Resume selected tasks"))
+    def resume_selected(self, request: HttpRequest, queryset: QuerySet[Task]) -> None:
+        resume_each(self, request, queryset)
 
     def _set_enabled(self, request: HttpRequest, queryset: QuerySet[Task], enabled: bool) -> None:
         def switch(task: Task) -> None:

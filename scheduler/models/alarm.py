@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 from datetime import datetime  # noqa: TC003
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
+from django.conf import settings
 from django.db import models, transaction
 from django.db.models import Q
 from django.utils.translation import gettext
@@ -12,11 +13,25 @@ from .run import Run, RunEvent
 from .schedule import Schedule
 from .task import Task
 
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
 
 class AlarmQuerySet(models.QuerySet["Alarm"]):
     def untold(self) -> Self:
         """Those of which nobody has been told yet, oldest first."""
         return self.filter(told_at=None).order_by("id")
+
+    def open(self) -> Self:
+        """Those that nobody has dismissed yet, newest first."""
+        return self.filter(dismissed_at=None).order_by("-id")
+
+    def dismiss(self, *, by: User, now: datetime) -> int:
+        """Dismiss those of them that are open; how many were. The first who did it stands."""
+        values = {"dismissed_at": now, "dismissed_by": by, "dismissed_by_name": by.get_username()}
+        return self.filter(dismissed_at=None).update(**values)
+
+    dismiss.alters_data = True  # type: ignore[attr-defined]
 
 
 class Alarm(models.Model):
@@ -43,6 +58,16 @@ class Alarm(models.Model):
     at = models.DateTimeField(_("time"))
     text = models.TextField(_("details"), blank=True)
     told_at = models.DateTimeField(_("told"), null=True, blank=True)
+    dismissed_at = models.DateTimeField(_("dismissed"), null=True, blank=True)
+    dismissed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("dismissed by"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+    )
+    dismissed_by_name = models.CharField(max_length=150, blank=True)  # kept when the account goes
 
     objects = AlarmQuerySet.as_manager()
 
@@ -52,7 +77,10 @@ class Alarm(models.Model):
         default_permissions = ()
         ordering = ["-id"]
         constraints = [models.UniqueConstraint(fields=["run", "kind"], name="scheduler_alarm_once")]
-        indexes = [models.Index(fields=["id"], condition=Q(told_at=None), name="scheduler_alarm_untold")]
+        indexes = [
+            models.Index(fields=["id"], condition=Q(told_at=None), name="scheduler_alarm_untold"),
+            models.Index(fields=["id"], condition=Q(dismissed_at=None), name="scheduler_alarm_open"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()}: {self.run or self.task}"

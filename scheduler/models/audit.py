@@ -21,6 +21,8 @@ class AuditEntry(models.Model):
         DELETE_RUN = "delete_run", _("deleted a run")
         DOWNLOAD = "download", _("downloaded a file")
         VIEW_LOG = "view_log", _("downloaded a log")
+        PAUSE = "pause", _("paused")
+        RESUME = "resume", _("resumed")
 
     at = models.DateTimeField(_("time"), db_index=True)
     action = models.CharField(_("action"), max_length=12, choices=Action)

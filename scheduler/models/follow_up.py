@@ -54,7 +54,8 @@ class FollowUp(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.task} {self.get_on_display()}: {self.then}"
+        # Without names: it stands in the history of one task, and not everybody there may see the other.
+        return f"{self.get_on_display()}: #{self.then_id}"
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Save. Raises ValidationError for a cycle, also from a program: it would run for ever."""
@@ -67,19 +68,20 @@ class FollowUp(models.Model):
             self._refuse_cycle()
 
     def _refuse_cycle(self) -> None:
+        way = self.way_back()
+        if way:
+            raise ValidationError({"then": self.circle([task.name for task in way])})
+
+    @staticmethod
+    def circle(names: list[str]) -> str:
+        """The sentence about a circle of tasks with these names."""
+        text = _("This would be a circle that runs for ever: %(way)s. Leave one of its follow-ups out.")
+        return text % {"way": " → ".join(names)}
+
+    def way_back(self) -> list[Task]:
+        """The tasks along a way from ``then`` back to ``task``; empty when there is none."""
         # Within a transaction, such as a form's: whoever is adding another arrow is waited for, and its arrow seen.
         locks.take(locks.Lock.FOLLOW_UPS)
-        names = self._way_back()
-        if names:
-            raise ValidationError(
-                {
-                    "then": _("This would be a circle that runs for ever: %(way)s. Leave one of its follow-ups out.")
-                    % {"way": " → ".join(names)}
-                }
-            )
-
-    def _way_back(self) -> list[str]:
-        """The names of the tasks along a way from ``then`` back to ``task``; empty when there is none."""
         edges: dict[int, set[int]] = {}
         for source, target in FollowUp.objects.exclude(pk=self.pk).values_list("task_id", "then_id"):
             edges.setdefault(source, set()).add(target)
@@ -88,8 +90,8 @@ class FollowUp(models.Model):
         while ways:
             way = ways.pop()
             if way[-1] == self.task_id:
-                names = dict(Task.objects.filter(pk__in=way).values_list("pk", "name"))
-                return [names[pk] for pk in way]
+                tasks = Task.objects.in_bulk(way)
+                return [tasks[pk] for pk in way]
             if way[-1] not in seen:
                 seen.add(way[-1])
                 ways += [[*way, target] for target in sorted(edges.get(way[-1], ()))]
@@ -133,7 +135,8 @@ def after_end(run_id: int, now: datetime) -> None:
         if then.enabled:
             _queue_after(run, now, task=then, arguments=then.arguments, due_at=now, trigger=Run.Trigger.FOLLOW_UP)
         else:
-            run.record(RunEvent.What.FOLLOW_UP_LEFT_OUT, then.name, now=now)
+            # Without its name: who may see this run may not see that task.
+            run.record(RunEvent.What.FOLLOW_UP_LEFT_OUT, f"#{then.pk}", now=now)
 
 
 def _retry(run: Run, now: datetime) -> None:

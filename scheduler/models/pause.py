@@ -74,8 +74,12 @@ class Pausable(models.Model):
         """Who paused it and why; empty when it is not paused."""
         if self.paused_at is None:
             return ""
-        who = self.paused_by_name or gettext("the scheduler")
-        return f"{who}: {self.pause_reason}" if self.pause_reason else who
+        return f"{self.paused_by_whom}: {self.pause_reason}" if self.pause_reason else self.paused_by_whom
+
+    @property
+    def paused_by_whom(self) -> str:
+        """The name of the person who paused it; the scheduler pauses, too, after a failure."""
+        return self.paused_by_name or gettext("the scheduler")
 
 
 class SchedulerState(Pausable):

@@ -57,29 +57,33 @@ class ProgramForm(models.Model):
     @classmethod
     def of(cls, task: Task, *, sha256: str, now: datetime) -> ProgramForm:
         """What is known of a task's program whose file has this hash; asked for when it is not known or old."""
-        with transaction.atomic():
-            row, created = cls.objects.get_or_create(
-                program_root=task.program_root,
-                program_path=task.program_path,
-                environment=task.environment,
-                interpreter=task.interpreter,
-                defaults={"sha256": sha256, "asked_at": now},
-            )
-            if created:
-                wake_on_commit()
-            elif row.sha256 != sha256:
-                row._ask(now, sha256=sha256, answer=None, problem="", answered_at=None)
-            elif row.asked_at is None and row.answered_at is not None:
-                age = RENEW_PROBLEM_AFTER if row.problem else RENEW_AFTER
-                if now - row.answered_at > age:
-                    row._ask(now)
+        program = {
+            "program_root": task.program_root,
+            "program_path": task.program_path,
+            "environment": task.environment,
+            "interpreter": task.interpreter,
+        }
+        # Looked for without a transaction: on SQLite that would keep everybody from writing, for a page that is read.
+        row = cls.objects.filter(**program).first()
+        if row is None:
+            with transaction.atomic():
+                row, created = cls.objects.get_or_create(**program, defaults={"sha256": sha256, "asked_at": now})
+                if created:
+                    wake_on_commit()
+        if row.sha256 != sha256:
+            row._ask(now, sha256=sha256, answer=None, problem="", answered_at=None)
+        elif row.asked_at is None and row.answered_at is not None:
+            age = RENEW_PROBLEM_AFTER if row.problem else RENEW_AFTER
+            if now - row.answered_at > age:
+                row._ask(now)
         return row
 
     def _ask(self, now: datetime, **values: object) -> None:
         for name, value in {**values, "asked_at": now}.items():
             setattr(self, name, value)
-        self.save(update_fields=[*values, "asked_at"])
-        wake_on_commit()
+        with transaction.atomic():
+            self.save(update_fields=[*values, "asked_at"])
+            wake_on_commit()
 
     def take_answer(self, now: datetime, *, answer: dict[str, object] | None = None, problem: str = "") -> None:
         """Write down what a poller has found out, unless the file has changed since it was asked."""

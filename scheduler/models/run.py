@@ -65,6 +65,21 @@ class RunQuerySet(models.QuerySet["Run"]):
     def queued(self) -> Self:
         return self.filter(status=Status.QUEUED)
 
+    def in_status(self, status: str) -> Self:
+        return self.filter(status=status)
+
+    def between(self, begin: datetime | None, end: datetime | None) -> Self:
+        """By when they ended, else by when they were claimed, else by when they are due."""
+        runs = self
+        for comparison, instant in (("gte", begin), ("lt", end)):
+            if instant is not None:
+                runs = runs.filter(
+                    Q(**{f"finished_at__{comparison}": instant})
+                    | Q(status=Status.PROCESSING, **{f"claimed_at__{comparison}": instant})
+                    | Q(status=Status.QUEUED, **{f"due_at__{comparison}": instant})
+                )
+        return runs
+
     def undecided(self) -> Self:
         """Slots in the queue of which nobody has decided yet whether they are run."""
         return self.filter(status=Status.QUEUED, ready_at=None)
@@ -109,6 +124,14 @@ class RunQuerySet(models.QuerySet["Run"]):
             under_way=turns.under_way(task=OuterRef("task")),
             in_use=in_use_of(OuterRef("task__group")),
         )
+
+    def of_slots(self) -> Self:
+        """Those that a schedule asked for, each with the slot that it stands for; the latest slot first."""
+        return self.filter(slot_at__isnull=False).order_by("-slot_at", "-id")
+
+    def not_run(self) -> Self:
+        """Those that are over and whose program was never started."""
+        return self.filter(started_at=None, finished_at__isnull=False)
 
     def last_success_before(self, run: Run) -> Run | None:
         """The last run of the same task before this one that was completed, if it is one of the last few hundred."""
@@ -383,7 +406,42 @@ class Run(models.Model):
             models.Index(fields=["task", "status", "-id"], name="scheduler_run_task_status"),
             models.Index(fields=["host"], condition=Q(status=Status.PROCESSING), name="scheduler_run_host"),
             models.Index(fields=["-finished_at", "-id"], name="scheduler_run_finished"),
+            models.Index(
+                fields=["task", "-finished_at", "-id"],
+                condition=Q(finished_at__isnull=False),
+                name="scheduler_run_task_finished",
+            ),
+            # What most runs are not: lists of these need not walk through all the others.
+            models.Index(
+                fields=["status", "-finished_at", "-id"],
+                condition=Q(status__in=sorted(FINISHED - {Status.COMPLETED})),
+                name="scheduler_run_not_completed",
+            ),
+            models.Index(
+                fields=["task", "status", "-finished_at", "-id"],
+                condition=Q(status__in=sorted(FINISHED - {Status.COMPLETED})),
+                name="scheduler_run_task_not_done",
+            ),
+            models.Index(
+                fields=["trigger", "-finished_at", "-id"],
+                condition=Q(finished_at__isnull=False, trigger__in=["manual", "again", "retry", "follow_up"]),
+                name="scheduler_run_not_scheduled",
+            ),
+            models.Index(
+                fields=["task", "trigger", "-finished_at", "-id"],
+                condition=Q(finished_at__isnull=False, trigger__in=["manual", "again", "retry", "follow_up"]),
+                name="scheduler_run_task_not_sched",
+            ),
             models.Index(fields=["task", "-id"], name="scheduler_run_task"),
+            # The ledger of a task's slots, and those of them that were not run.
+            models.Index(
+                fields=["task", "-slot_at", "-id"], condition=Q(slot_at__isnull=False), name="scheduler_run_slots"
+            ),
+            models.Index(
+                fields=["task", "-slot_at", "-id"],
+                condition=Q(slot_at__isnull=False, started_at=None, finished_at__isnull=False),
+                name="scheduler_run_slots_not_run",
+            ),
         ]
 
     def __str__(self) -> str:

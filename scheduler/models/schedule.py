@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from scheduler import calendars, delays, recurrences
+from scheduler import calendars, delays, preview, recurrences, words
 from scheduler.states import Reason, Status
 
 from . import slots
@@ -150,6 +150,7 @@ class Schedule(Pausable):
                 fields=["id"], condition=Q(enabled=True, ended=False, next_run=None), name="scheduler_schedule_broken"
             ),
             models.Index(fields=["id"], condition=Q(stale_at__isnull=False), name="scheduler_schedule_edited"),
+            models.Index(fields=["paused_at"], condition=Q(paused_at__isnull=False), name="scheduler_schedule_paused"),
         ]
 
     def __str__(self) -> str:
@@ -198,14 +199,40 @@ class Schedule(Pausable):
             self.recurrence.rule(), anchor=self.anchor, zone=self.zone, after=after, until=self.ends_at
         )
 
-    def slots(self, after: datetime, count: int) -> list[datetime]:
-        """At most ``count`` slots later than ``after``."""
-        found: list[datetime] = []
-        slot = self.next_slot(after)
-        while slot is not None and len(found) < count:
-            found.append(slot)
-            slot = self.next_slot(slot)
-        return found
+    def preview(self, after: datetime, count: int) -> list[preview.Slot]:
+        """At most ``count`` slots later than ``after``, with what is special about each.
+
+        Raises recurrences.InvalidRule, with one sentence, when rule, zone or calendar cannot be read.
+        """
+        return preview.preview(
+            self.recurrence.rule(),
+            anchor=self.anchor,
+            zone=self.zone,
+            after=after,
+            count=count,
+            until=self.ends_at,
+            calendar=self.blackout(),
+        )
+
+    def waiting_slots(self, now: datetime) -> int:
+        """How many slots have come and are not decided yet: one that is in the queue, and all since then."""
+        head = None if self.next_run is None else self.next_run.slot_at
+        if head is None or head > now:
+            return 0
+        try:
+            return recurrences.count_slots(
+                self.recurrence.rule(), anchor=self.anchor, zone=self.zone, first=head, before=now
+            )[0]
+        except recurrences.InvalidRule:
+            return 1
+
+    @property
+    def in_words(self) -> str:
+        """Such as “every weekday at 07:30, Europe/Amsterdam”; the error's sentence when it makes no sense."""
+        try:
+            return words.schedule_in_words(self.recurrence.rule(), anchor=self.anchor, zone=self.zone)
+        except recurrences.InvalidRule as error:
+            return str(error)
 
     # Verbs
 
@@ -238,10 +265,10 @@ class Schedule(Pausable):
         self._take_over(current)
         return current is not None
 
-    def insert_next(self, *, after: datetime, now: datetime) -> None:
-        """Put the first slot later than ``after`` that has no row into the queue.
+    def insert_next(self, *, after: datetime, now: datetime, head: Run | None = None) -> None:
+        """Put the first slot later than ``after`` that has no row into the queue; an undecided ``head`` moves to it.
 
-        Call it on a locked row, in the transaction that took the head out of the queue.
+        Call it on a locked row, in the transaction that took the head out of the queue, if there is none to be moved.
         """
         if not self.enabled:
             self._set(next_run=None, stale_at=None, covered_until=now)
@@ -254,7 +281,7 @@ class Schedule(Pausable):
         except recurrences.InvalidRule as error:
             self._disable(str(error), now)
             return
-        run = None if slot is None else self.queue(slot, now)
+        run = None if slot is None else self.queue(slot, now) if head is None else self._moved(head, slot, now)
         self._set(ended=run is None, problem="", next_run=run, stale_at=None, covered_until=after)
 
     def decide(self, run: Run, now: datetime) -> bool:
@@ -272,12 +299,13 @@ class Schedule(Pausable):
                 return False
             current.task = task
             head = Run.objects.due(now).filter(pk=run.pk, schedule=current).first()
-            if head is None or head.slot_at is None:
+            if head is None:
                 return False
             if current.stale_at is not None or not current.enabled or current.next_run_id != head.pk:
                 current._move(now)
-                if current.next_run_id != head.pk:
-                    return True
+                head = Run.objects.due(now).filter(pk=run.pk, schedule=current).first()
+            if head is None or head.slot_at is None:
+                return True
             try:
                 slots.decide(current, head, head.slot_at, now)
             except recurrences.InvalidRule as error:
@@ -319,30 +347,38 @@ class Schedule(Pausable):
             return super()._write(values, was_paused=was_paused)
 
     def _move(self, now: datetime) -> None:
-        """Empty the place at the head of the chain, and fill it again by the rule as it is now.
+        """Move the head of the chain to where the rule as it is now has it.
 
         The rule counts from the edit on, not from when it is seen: slots in between get their rows, too.
         """
         from .run import Run, RunEvent
 
         since = now if self.stale_at is None else min(self.stale_at, now)
-        undecided = Run.objects.undecided().filter(schedule=self)
-        due = undecided.filter(slot_at__lte=since).order_by("slot_at").first()
-        if due is not None and due.slot_at is not None:
+        undecided = list(Run.objects.undecided().filter(schedule=self).order_by("slot_at"))
+        head: Run | None = undecided[0] if undecided else None
+        for other in undecided[1:]:
+            other.delete()
+        if head is not None and head.slot_at is not None and head.slot_at <= since:
             try:
-                kept = self.enabled and self.last_slot(due.slot_at) == due.slot_at
+                kept = self.enabled and self.last_slot(head.slot_at) == head.slot_at
             except recurrences.InvalidRule as error:
-                self._disable(str(error), now, due)
-                undecided.delete()
+                self._disable(str(error), now, head)
                 return
             if kept:
-                undecided.exclude(pk=due.pk).delete()
-                self._set(ended=False, problem="", next_run=due, stale_at=None)
+                self._set(ended=False, problem="", next_run=head, stale_at=None)
                 return
-            if Run.objects.transition(due.pk, to=Status.SKIPPED, reason=Reason.CATCH_UP, finished_at=now):
-                due.record(RunEvent.What.DECIDED, Reason.CATCH_UP, now=now)
-        undecided.delete()
-        self.insert_next(after=self.covered_until or now, now=now)
+            if Run.objects.transition(head.pk, to=Status.SKIPPED, reason=Reason.CATCH_UP, finished_at=now):
+                head.record(RunEvent.What.DECIDED, Reason.CATCH_UP, now=now)
+            head = None
+        self.insert_next(after=self.covered_until or now, now=now, head=head)
+        if head is not None and self.next_run_id != head.pk:
+            head.delete()
+
+    def _moved(self, head: Run, slot: datetime, now: datetime) -> Run:
+        from .run import Run
+
+        Run.objects.filter(pk=head.pk).update(slot_at=slot, due_at=self.start_of(slot), queued_at=now)
+        return head
 
     def _disable(self, problem: str, now: datetime, head: Run | None = None) -> None:
         """Take a schedule whose rule cannot be computed out of the queue; the slot that was due says so."""
@@ -395,8 +431,9 @@ class Schedule(Pausable):
         """
         slot = self.next_slot(after)
         while slot is not None:
-            # Rows never cover each other's slots, so only the nearest can cover this one.
-            nearest = self.runs.filter(slot_at__lte=slot).order_by("-slot_at").values("slot_at", "slot_until").first()
+            # Rows never cover each other's slots, so only the nearest can cover this one. An undecided one is to move.
+            rows = self.runs.filter(slot_at__lte=slot).exclude(status=Status.QUEUED, ready_at=None)
+            nearest = rows.order_by("-slot_at").values("slot_at", "slot_until").first()
             covered_until = nearest and (nearest["slot_until"] or nearest["slot_at"])
             if covered_until is None or slot > covered_until:
                 break

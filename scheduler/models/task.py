@@ -9,6 +9,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, validate_email
 from django.db import models, transaction
+from django.db.models import Q
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
@@ -291,6 +292,9 @@ class Task(Pausable):
             ("stop_run", "Can stop runs of task"),
             ("view_output", "Can view log and output files of task"),
             ("manage_access", "Can manage access to task"),
+        ]
+        indexes = [
+            models.Index(fields=["paused_at"], condition=Q(paused_at__isnull=False), name="scheduler_task_paused")
         ]
 
     def __str__(self) -> str:

@@ -7,6 +7,7 @@ import logging
 import shutil
 import subprocess
 import sys
+import time
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
@@ -33,6 +34,7 @@ MOST_SECONDS = 10.0
 # So long another poller, whose machine has the program as it was asked about, may come to it.
 PATIENCE = timedelta(seconds=30)
 LOOKED_AT = 20
+ABANDONED_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,9 @@ class Asker:
     def _start(
         self, form: ProgramForm, argv: list[str], environment: Mapping[str, str], user: dict[str, Any] | None
     ) -> None:
-        job = RunFolder(str(scheduler_settings().root / "questions" / str(uuid.uuid4())))
+        questions = scheduler_settings().root / "questions"
+        _remove_abandoned(questions)
+        job = RunFolder(str(questions / str(uuid.uuid4())))
         Path(job.path).mkdir(mode=0o700, parents=True)
         spec = {"argv": argv, "user": user, "seconds": MOST_SECONDS, "wake": str(wake_folder())}
         job.write(SPEC, spec, durable=False)
@@ -103,6 +107,13 @@ class Asker:
             start_new_session=True,
         )
         self._asked = Asked(form, job, process)
+
+
+def _remove_abandoned(questions: Path) -> None:
+    """Remove what pollers left that were killed while they asked."""
+    for folder in questions.glob("*"):
+        if time.time() - folder.stat().st_mtime > ABANDONED_SECONDS:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _ingest(form: ProgramForm, done: dict[str, Any] | None, now: datetime) -> None:

@@ -302,9 +302,8 @@ class Supervision:
         end = os.fstat(self.log).st_size
         note = _dropped(self.log_dropped + min(end, len(_dropped(self.log_dropped))))
         try:
-            log = os.open(
-                self.spec["log"], os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-            )  # O_APPEND writes at the end only
+            # Opened anew: a descriptor with O_APPEND writes at the end only.
+            log = os.open(self.spec["log"], os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             os.pwrite(log, note, max(end - len(note), 0))
             os.close(log)
         except OSError:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from django import template
+from django.template.loader import render_to_string
 from django.utils import formats, timezone
 from django.utils.html import format_html, format_html_join
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import get_language, gettext, ngettext
 
 from scheduler.logs import printable
+from scheduler.states import Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import datetime, timedelta
+    from datetime import datetime, timedelta, tzinfo
 
     from django.utils.safestring import SafeString
 
@@ -29,11 +32,29 @@ def instant(value: datetime | None) -> SafeString | str:
     """A date and time in the current zone, which a pointer or a screen reader finds out about."""
     if value is None:
         return ""
-    local = timezone.localtime(value)
-    zone = f"{timezone.get_current_timezone_name()} ({local:%Z}, UTC{local:%z})"
-    full = f"{formats.date_format(local, 'l j F Y, H:i:s')} {zone}"
+    return _instant(value, timezone.get_current_timezone(), get_language() or "")
+
+
+# A page that is followed shows the same instants and the same words every few seconds.
+@lru_cache(maxsize=5000)
+def _instant(value: datetime, zone: tzinfo, _language: str) -> SafeString:
+    local = timezone.localtime(value, zone)
+    name = f"{zone} ({local:%Z}, UTC{local:%z})"
+    full = f"{formats.date_format(local, 'l j F Y, H:i:s')} {name}"
     shown = formats.date_format(local, "Y-m-d H:i:s")
     return format_html('<time datetime="{}" title="{}">{}</time>', local.isoformat(), full, shown)
+
+
+@register.simple_tag
+def status_of(status: str, words: str, unconfirmed: str = "") -> SafeString:
+    """A run's status as icon, word and colour."""
+    return _status(status, words, bool(unconfirmed))
+
+
+@lru_cache(maxsize=500)
+def _status(status: str, words: str, unconfirmed: bool) -> SafeString:
+    shown = {"status": status, "get_status_display": words}
+    return render_to_string("scheduler/_status.html", {"run": shown, "row": {"unconfirmed": unconfirmed}})
 
 
 @register.filter
@@ -44,18 +65,53 @@ def duration(value: timedelta | None) -> str:
     seconds = value.total_seconds()
     if seconds < 10:
         return gettext("%(seconds)s s") % {"seconds": formats.number_format(round(seconds, 1), 1)}
-    whole = round(seconds)
+    return _in_units(round(seconds))
+
+
+def _in_units(whole: int) -> str:
     days, rest = divmod(whole, 86_400)
     hours, rest = divmod(rest, 3600)
-    minutes, whole_seconds = divmod(rest, 60)
+    minutes, seconds = divmod(rest, 60)
     parts = [
         (days, ngettext("%(n)d day", "%(n)d days", days)),
         (hours, gettext("%(n)d h")),
         (minutes, gettext("%(n)d min")),
-        (whole_seconds, gettext("%(n)d s")),
+        (seconds, gettext("%(n)d s")),
     ]
-    first = next(index for index, (count, _text) in enumerate(parts) if count)
-    return " ".join(text % {"n": count} for count, text in parts[first : first + 2] if count)
+    first = next((index for index, (count, _text) in enumerate(parts) if count), 3)
+    return " ".join(text % {"n": count} for count, text in parts[first : first + 2] if count or whole == 0)
+
+
+@register.filter
+def countdown(instant: datetime, now: datetime) -> SafeString:
+    """The time until an instant; clock.js counts it down."""
+    return _ticking("until", instant, instant - now)
+
+
+@register.filter
+def stopwatch(instant: datetime, now: datetime) -> SafeString:
+    """The time since an instant; clock.js counts it up."""
+    return _ticking("since", instant, now - instant)
+
+
+def _ticking(kind: str, instant: datetime, time: timedelta) -> SafeString:
+    return format_html(
+        '<span data-{}="{}">{}</span>', kind, instant.isoformat(), _in_units(max(int(time.total_seconds()), 0))
+    )
+
+
+@register.simple_tag
+def units() -> str:
+    """Hours, minutes and seconds as ``duration`` writes them, for clock.js."""
+    texts = (gettext("%(n)d h"), gettext("%(n)d min"), gettext("%(n)d s"))
+    return "|".join(text.replace("%(n)d", "{n}") for text in texts)
+
+
+@register.filter
+def as_sentence(value: object) -> str:
+    """``one_line``, with a full stop where the text does not end in a mark of its own."""
+    text = one_line(value).rstrip()
+    return text if text.endswith((".", "!", "?", "…")) else f"{text}."
 
 
 @register.filter(name="printable")
@@ -114,14 +170,15 @@ def run_title(run: Run) -> str:
     """What a run's bar in a chart says: which run, how it ended, from when to when."""
     name = one_line(run.task.name)
     start, end = run.started_at, run.finished_at
+    status = Status(run.status).label
     if start is None:
         at = timezone.localtime(run.slot_at or run.due_at)
         text = gettext("#%(id)s %(task)s: %(status)s, %(time)s")
-        return text % {"id": run.pk, "task": name, "status": run.get_status_display(), "time": f"{at:%H:%M:%S}"}
+        return text % {"id": run.pk, "task": name, "status": status, "time": f"{at:%H:%M:%S}"}
     values = {
         "id": run.pk,
         "task": name,
-        "status": run.get_status_display(),
+        "status": status,
         "start": f"{timezone.localtime(start):%H:%M:%S}",
     }
     if end is None:

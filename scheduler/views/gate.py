@@ -17,6 +17,7 @@ from django.views.decorators.http import require_POST
 
 from scheduler import access
 from scheduler.logs import printable
+from scheduler.models import Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,6 +111,15 @@ def visible_task(request: HttpRequest, pk: int) -> Task:
     if task is None:
         raise Http404(gettext("There is no task #%(id)s that you may see.") % {"id": pk})
     return task
+
+
+def visible_schedule(request: HttpRequest, pk: int) -> Schedule:
+    """A schedule. Raises Http404 for one of a task that the user may not see."""
+    schedules = Schedule.objects.filter(task__in=access.visible_tasks(request.user))
+    schedule = schedules.select_related("task", "recurrence").filter(pk=pk).first()
+    if schedule is None:
+        raise Http404(gettext("There is no schedule #%(id)s that you may see.") % {"id": pk})
+    return schedule
 
 
 def require(request: HttpRequest, action: str, task: Task) -> None:

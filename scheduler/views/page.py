@@ -44,12 +44,31 @@ def fragment_url(request: HttpRequest) -> str:
     return f"{request.path}?{query.urlencode()}"
 
 
+def admin_task_url(request: HttpRequest, task: Task) -> str | None:
+    """The task's page in the admin, for those who can open it."""
+    if admin_tasks_url(request) is None:
+        return None
+    return reverse("admin:scheduler_task_change", args=[task.pk])
+
+
 def admin_tasks_url(request: HttpRequest) -> str | None:
     """The admin's list of tasks, for those who can open it."""
-    try:
-        tasks = admin.site.get_model_admin(Task)
-    except NotRegistered:
-        return None
-    if not tasks.has_view_or_change_permission(request):
+    tasks = _task_admin()
+    if tasks is None or not tasks.has_view_or_change_permission(request):
         return None
     return reverse("admin:scheduler_task_changelist")
+
+
+def add_task_url(request: HttpRequest) -> str | None:
+    """The admin's form for a new task, for those who can open it."""
+    tasks = _task_admin()
+    if tasks is None or not tasks.has_add_permission(request):
+        return None
+    return reverse("admin:scheduler_task_add")
+
+
+def _task_admin() -> admin.ModelAdmin[Task] | None:
+    try:
+        return admin.site.get_model_admin(Task)
+    except NotRegistered:
+        return None

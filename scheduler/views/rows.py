@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.db.models import Count, Max
 from django.utils import formats, timezone
+from django.utils.text import capfirst
 from django.utils.translation import gettext
 
 from scheduler import access
-from scheduler.models import OutputFile, Poller, Run
+from scheduler.models import OutputFile, Poller, ProcessSample, Run
 from scheduler.states import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from datetime import datetime, timedelta
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
     from uuid import UUID
 
     from django.contrib.auth.models import User
+
+    from .past import Past
 
 # A run with more files than this is shown with their number only.
 FILES_NAMED = 3
@@ -35,6 +39,10 @@ class Row:
     unconfirmed: str = ""
     file_count: int = 0
     files: list[OutputFile] = field(default_factory=list)
+    past: Past | None = None
+    """How the last runs of its task went, where the page shows it."""
+    sample: ProcessSample | None = None
+    """What its processes used when they were last looked at."""
 
     @property
     def may_stop(self) -> bool:
@@ -66,6 +74,34 @@ class Row:
         return self.run.elapsed(self.now)
 
     @property
+    def remaining(self) -> timedelta | None:
+        """How long its program will still run if it takes as long as usual; None when nobody knows."""
+        if self.run.status != Status.PROCESSING or self.elapsed is None or self.past is None or self.past.usual is None:
+            return None
+        return max(self.past.usual - self.elapsed, timedelta(0)) or None
+
+    @property
+    def usual(self) -> timedelta | None:
+        """The usual duration, for a run that took or takes notably longer or shorter."""
+        if self.past is None or self.elapsed is None or not self.past.is_notable(self.elapsed):
+            return None
+        in_time = self.past.usual is not None and self.elapsed < self.past.usual
+        return None if in_time and self.run.status != Status.COMPLETED else self.past.usual
+
+    @property
+    def origin(self) -> str:
+        """What put it into the queue."""
+        run = self.run
+        if run.schedule is not None:
+            return run.schedule.in_words
+        if run.requested_by_name:
+            return gettext("%(trigger)s: %(user)s") % {
+                "trigger": capfirst(run.get_trigger_display()),
+                "user": run.requested_by_name,
+            }
+        return capfirst(run.get_trigger_display())
+
+    @property
     def note(self) -> str:
         """What the status alone does not say, in a sentence."""
         match self.run.status:
@@ -82,11 +118,14 @@ class Row:
         return self.run.sentence
 
 
-def rows(runs: Sequence[Run], *, user: User, now: datetime, alive: Iterable[UUID]) -> list[Row]:
+def rows(
+    runs: Sequence[Run], *, user: User, now: datetime, alive: Iterable[UUID], past: Mapping[int, Past] | None = None
+) -> list[Row]:
     """The runs with what the user may do, in a number of queries that does not depend on how many there are.
 
-    ``alive``: the hosts of which a poller has reported lately.
+    ``alive``: the hosts of which a poller has reported lately. ``past``: task id -> how its last runs went.
     """
+    samples = _samples(runs) if past is not None else {}
     allowed = access.actions_on(user, [run.task for run in runs])
     counts, files = _files([run for run in runs if "view_output" in allowed[run.task_id]])
     silent = _silent(runs, set(alive))
@@ -98,9 +137,17 @@ def rows(runs: Sequence[Run], *, user: User, now: datetime, alive: Iterable[UUID
             unconfirmed=silent.get(run.pk, ""),
             file_count=counts.get(run.pk, 0),
             files=files.get(run.pk, []),
+            past=(past or {}).get(run.task_id),
+            sample=samples.get(run.pk),
         )
         for run in runs
     ]
+
+
+def _samples(runs: Sequence[Run]) -> dict[int, ProcessSample]:
+    running = [run.pk for run in runs if run.status == Status.PROCESSING]
+    # Not the processes one by one, of which there may be a hundred.
+    return ProcessSample.objects.defer("processes").in_bulk(running) if running else {}
 
 
 def _files(runs: list[Run]) -> tuple[dict[int, int], dict[int, list[OutputFile]]]:

@@ -18,6 +18,7 @@ from scheduler.models import Archive, Poller, ProcessSample, Run, RunEvent
 
 from . import log
 from .advice import advice, sentence
+from .chain import chain
 from .gate import person, require, staff_page, visible_run
 from .page import fragment_url, render_fragment, render_page
 from .rows import Row, rows
@@ -69,6 +70,7 @@ def _state(request: HttpRequest, run: Run, now: datetime) -> dict[str, Any]:
         "messages_limit": MESSAGES_AT_MOST if len(messages) > MESSAGES_AT_MOST else None,
         "events": list(zip(events, _pauses(events), strict=True))[-EVENTS_AT_MOST:],
         "events_limit": EVENTS_AT_MOST if len(events) > EVENTS_AT_MOST else None,
+        **chain(person(request), run),
         **_files(request, row),
         **_processes(run),
     }

@@ -13,7 +13,7 @@ from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods
 
 from scheduler import audit
-from scheduler.forms import ScheduleForm
+from scheduler.forms import PREVIEW, ScheduleForm
 from scheduler.logs import printable
 from scheduler.models import AuditEntry, Task
 
@@ -34,13 +34,17 @@ if TYPE_CHECKING:
 @require_http_methods(["GET", "HEAD", "POST"])
 def schedule_task(request: HttpRequest) -> HttpResponseBase:
     now = timezone.now()
+    context: dict[str, Any] = {"title": gettext("Schedule task")}
     if request.method == "POST":
         form = ScheduleForm(request.POST, user=person(request), now=now)
-        if form.is_valid() and (response := _save(request, form, now)) is not None:
+        is_valid = form.is_valid()
+        if PREVIEW in request.POST:
+            context["preview"] = form.preview()
+        elif is_valid and (response := _save(request, form, now)) is not None:
             return response
     else:
         form = ScheduleForm(user=person(request), now=now, initial={"task": request.GET.get("task", "")})
-    context: dict[str, Any] = {"form": form, "title": gettext("Schedule task")}
+    context["form"] = form
     if request.method == "POST" and not form.errors:
         # The token of this form is used up only by a run that was started.
         context["once"] = request.POST.get("once", "")

@@ -15,10 +15,9 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from django.views.decorators.http import require_safe
 
-from scheduler import access, calendars, logs, programs, recurrences
+from scheduler import access, logs, programs, recurrences
 from scheduler.models import FollowUp, Poller, Task, TaskGroupObjectPermission, TaskUserObjectPermission
 from scheduler.models.task import ACTION_LABELS, TASK_PERMISSIONS
-from scheduler.preview import Slot, preview
 from scheduler.states import Status
 
 from .charts import duration_chart
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 
     from scheduler.models import Run, Schedule
     from scheduler.models.run import RunQuerySet
+    from scheduler.preview import Slot
 
 SLOTS_SHOWN = 3
 SCHEDULES_AT_MOST = 20
@@ -115,17 +115,8 @@ def _plan(schedule: Schedule, now: datetime) -> Plan:
     if not schedule.enabled:
         return Plan(schedule, words, note=gettext("Disabled."))
     try:
-        rule, zone = schedule.recurrence.rule(), schedule.zone
-        slots = preview(
-            rule,
-            anchor=schedule.anchor,
-            zone=zone,
-            after=now,
-            count=SLOTS_SHOWN,
-            until=schedule.ends_at,
-            calendar=schedule.calendar.read() if schedule.calendar is not None else None,
-        )
-    except (recurrences.InvalidRule, calendars.InvalidCalendar) as error:
+        slots = schedule.preview(now, SLOTS_SHOWN)
+    except recurrences.InvalidRule as error:
         return Plan(schedule, words, note=str(error))
     return Plan(schedule, words, slots, "" if slots else gettext("It is over: no time of it is still to come."))
 

@@ -85,6 +85,7 @@ def test_the_pages_for_staff(
     runs = [make_run(), make_run(Status.FAILED), make_run(Status.PROCESSING)]
     paths = ["/", "/scheduler/", "/scheduler/schedule/", *(f"/scheduler/runs/{run.pk}/" for run in runs)]
     paths += [f"/scheduler/runs/{runs[0].pk}/again/change/", f"/scheduler/runs/{runs[0].pk}/delete/"]
+    paths += [task.get_absolute_url(), "/scheduler/timeline/", f"/scheduler/schedule/?task={task.pk}"]
     paths += ["/admin/", "/admin/scheduler/", "/admin/auth/user/", f"/admin/auth/user/{admin.pk}/change/"]
     for model, row in {"task": task.pk, "recurrence": recurrence.pk}.items():
         paths += [f"/admin/scheduler/{model}/{page}" for page in ("", "add/", f"{row}/change/", f"{row}/history/")]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.db import connection
+from django.db import connection, connections
 from django.utils import timezone
 
 from scheduler import outputs
@@ -57,8 +57,20 @@ def kill_after(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
     monkeypatch.setattr(owner, name, killed)
 
 
+def kill_after_insert(monkeypatch: pytest.MonkeyPatch, table: str) -> None:
+    """Inside the transaction, whichever function writes the row."""
+
+    def insert(execute: Any, sql: str, *rest: Any) -> Any:
+        result = execute(sql, *rest)
+        if sql.startswith(f'INSERT INTO "{table}"'):
+            raise Killed
+        return result
+
+    monkeypatch.setattr(connections["default"], "execute_wrappers", [insert])
+
+
 POINTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
-    "before the claim commits": lambda patch: kill_after(patch, RunEvent.objects, "bulk_create"),
+    "before the claim commits": lambda patch: kill_after_insert(patch, "scheduler_runevent"),
     "after the claim": lambda patch: kill_before(patch, Watcher, "launch"),
     "while the run folder is made": lambda patch: kill_after(patch, outputs, "make_run_folders"),
     "after the launch": lambda patch: kill_after(patch, LocalExecutor, "start"),

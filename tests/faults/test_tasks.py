@@ -13,7 +13,9 @@ from django.utils import timezone
 from scheduler import outputs
 from scheduler.models import Poller
 from scheduler.states import Reason, Status
-from tests.runs.conftest import fresh, is_alive
+from tests.runs.conftest import WORK, fresh, is_alive, starts
+
+from .conftest import running
 
 if TYPE_CHECKING:
     from tests.runs.conftest import World
@@ -39,6 +41,16 @@ def test_a_killed_program_is_a_failure_by_a_signal_that_the_scheduler_did_not_se
     done = world.finish(run, poller=poller)
     assert (done.status, done.reason, done.signal) == (Status.FAILED, Reason.SIGNAL, signal.SIGKILL)
     assert "SIGKILL" in done.sentence
+
+
+def test_a_run_goes_on_when_the_account_of_whoever_started_it_is_deleted(world: World) -> None:
+    run, poller = world.start(world.task(WORK)), world.poller()
+    running(world, run, poller=poller)
+    world.owner.delete()
+    (world.folder / "go").touch()
+    done = world.finish(run, poller=poller)
+    assert (done.exit_code, starts(world, run)) == (7, 1)
+    assert (done.requested_by, done.requested_by_name) == (None, "olivia")
 
 
 def test_a_program_that_aborts_leaves_no_core_among_its_files(world: World) -> None:

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from scheduler import outputs
-from scheduler.models import OutputFile, Run, Task
+from scheduler.models import OutputFile, Recurrence, Run, Task
 from scheduler.states import Status
 from tests import servers
 
@@ -53,8 +53,11 @@ def samples(world: World, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Wor
     return world
 
 
-def in_browser(address: str, act: Any) -> list[str]:
-    """Act with a real browser, logged in as olivia, in a thread of its own; what the browser complained about."""
+def in_browser(address: str, act: Any, **look: Any) -> list[str]:
+    """Act with a real browser, logged in as olivia, in a thread of its own; what the browser complained about.
+
+    ``look``: what Playwright's ``new_page()`` takes, such as ``viewport`` and ``color_scheme``.
+    """
 
     def work() -> list[str]:
         with sync_playwright() as playwright:
@@ -63,7 +66,7 @@ def in_browser(address: str, act: Any) -> list[str]:
                 args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
             )
             try:
-                page = browser.new_page()
+                page = browser.new_page(**look)
                 page.set_default_timeout(60_000)
                 expect.set_options(timeout=60_000)
                 said: list[str] = []
@@ -118,6 +121,26 @@ def test_watch_a_run_live_and_stop_it(samples: World, live_server: Any) -> None:
 
     assert in_browser(live_server.url, act) == []
     assert Run.objects.get().status == Status.CANCELLED
+
+
+def test_the_form_shows_its_next_runs_while_one_fills_it_in(samples: World, live_server: Any) -> None:
+    Recurrence.objects.create(name="Early", kind="cron", cron="30 2 * * *")
+
+    def act(page: Page) -> None:
+        page.get_by_role("link", name="Schedule task").click()
+        page.locator("[name=when][value=recurring]").check()
+        page.locator("[name=recurrence]").select_option(label="Early (every day at 02:30)")
+        page.locator("[name=anchor]").fill("2090-03-20T00:00")
+        page.locator("[name=time_zone]").select_option("Europe/Amsterdam")
+        expect(page.get_by_text("every day at 02:30, Europe/Amsterdam")).to_be_visible()
+        expect(page.get_by_text("DST: the clocks skip 02:30")).to_be_visible()
+        page.locator("[name=time_zone]").select_option("UTC")
+        expect(page.get_by_text("every day at 02:30, UTC")).to_be_visible()
+        page.locator("[name=ends_at]").fill("2080-01-01T00:00")
+        expect(page.get_by_text("End: The end is before the anchor")).to_be_visible()
+
+    assert in_browser(live_server.url, act) == []
+    assert not Run.objects.exists()
 
 
 def test_ask_for_a_zip_of_all_files_and_download_it(samples: World, live_server: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,13 @@ def test_a_program_is_asked_and_ends_where_it_parses_its_arguments(world: World)
     assert row.problem == ""
     assert row.answer is not None
     assert [each["dest"] for each in row.answer["parameters"]] == ["count"]
+
+
+def test_what_a_killed_poller_left_of_its_questions_is_removed(world: World) -> None:
+    left = world.folder / "scheduler" / "questions" / "left"
+    left.mkdir(parents=True)
+    os.utime(left, (0, 0))
+    ask(world)  # looks that nothing is left
 
 
 def test_a_program_that_takes_too_long_is_ended_with_all_that_it_has_started(

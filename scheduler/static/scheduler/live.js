@@ -28,6 +28,8 @@
       if (!to.hasAttribute(name) && name !== "open") from.removeAttribute(name); // what a person has opened stays so
     }
     for (const { name, value } of [...to.attributes]) if (from.getAttribute(name) !== value) from.setAttribute(name, value);
+    // clock.js writes what stands in these.
+    if (from.dataset.until || from.dataset.since) return;
     const named = new Map([...from.children].filter((each) => each.id).map((each) => [each.id, each]));
     const wanted = new Set([...to.children].map((each) => each.id).filter(Boolean));
     let here = from.firstChild;
@@ -63,7 +65,15 @@
     const parts = [...new DOMParser().parseFromString(html, "text/html").body.children];
     const places = parts.map((part) => document.getElementById(part.id));
     if (!parts.length || places.includes(null)) throw new Error("not the fragment of this page");
+    const focus = document.activeElement;
+    const row = focus && focus.closest("tr[id]");
     parts.forEach((part, index) => morph(places[index], part));
+    if (row && document.activeElement !== focus) {
+      // Its row has moved to another table, or its button is gone.
+      const next = document.getElementById(focus.id) || document.getElementById(`${row.id}-link`);
+      if (next) next.focus({ preventScroll: true });
+    }
+    document.dispatchEvent(new Event("scheduler:shown"));
   };
 
   const connected = (yes) => {

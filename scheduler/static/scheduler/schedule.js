@@ -10,6 +10,7 @@
   };
   form.addEventListener("change", showGroups);
   form.addEventListener("submit", (event) => {
+    if (event.submitter && event.submitter.name === "_preview") return;
     if (form.dataset.sent) event.preventDefault();
     form.dataset.sent = "yes";
   });
