@@ -205,6 +205,8 @@ def test_the_keyboard_reaches_everything_that_the_list_of_shortcuts_names(task: 
         expect(dialog.get_by_text("Older runs")).to_be_hidden()
         page.keyboard.press("Escape")
         expect(dialog).to_be_hidden()
+        # The focus goes back to where it was.
+        expect(page.locator("#shortcuts-on")).not_to_be_focused()
         page.keyboard.press("j")
         expect(page.locator(f"#run-{first.pk}-link")).to_be_focused()
         page.keyboard.press("j")

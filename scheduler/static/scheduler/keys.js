@@ -54,7 +54,8 @@
 
   document.addEventListener("keydown", (event) => {
     if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || dialog.open) return;
-    if (event.target.closest("input, select, textarea, [contenteditable]")) return;
+    // Where one writes they are letters.
+    if (event.target.closest("input:not([type=checkbox], [type=radio]), select, textarea, [contenteditable]")) return;
     if (!wanted.checked) return;
     for (const shortcut of dialog.querySelectorAll("[data-key]")) {
       if (shortcut.dataset.key === event.key) {
