@@ -88,3 +88,17 @@ def test_a_run_that_is_retired_while_somebody_looks_is_not_dead(folder: MovingFo
     folder.write(DONE, {})
     folder.happens = retire
     assert folder.stage() is Stage.RETIRED
+
+
+def test_an_exit_whose_new_name_was_lost_with_the_machine_is_found(folder: MovingFolder) -> None:
+    folder.mark_started({})
+    room = folder.prepare_result()
+    assert not folder.find_result()  # nothing has been written into the room
+    folder.write_result(room, {"reason": "exit_code", "exit_code": 3})
+    os.rename(folder.file(EXIT), folder.file(EXIT + ".new"))  # as it is on a disk that did not get so far
+    assert folder.stage() is Stage.DEAD
+    assert folder.declare_lost(0.0, "The machine restarted.")
+    assert folder.stage() is Stage.ENDED
+    result = folder.read(EXIT)
+    assert result is not None
+    assert (result["reason"], result["exit_code"]) == ("exit_code", 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -86,7 +87,8 @@ class PollerDaemon:
             signal.signal(number, self._stop)
         signal.signal(signal.SIGHUP, self._renew)
         session.keep_short()
-        with Waker(self.row.pk, [self.watcher.ends, self.notifications]) as waker:
+        with ThreadPoolExecutor(1) as sweeper, Waker(self.row.pk, [self.watcher.ends, self.notifications]) as waker:
+            self.watcher.sweeper = sweeper
             logger.info(
                 "poller %s on %s, pid %s: up, capacity %s", self.row.pk, self.host.name, os.getpid(), self.capacity
             )

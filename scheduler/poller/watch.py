@@ -32,6 +32,7 @@ from scheduler.supervisor.supervise import end_strays
 
 if TYPE_CHECKING:
     import uuid
+    from concurrent.futures import ThreadPoolExecutor
 
     from django.db.models import QuerySet
 
@@ -62,6 +63,8 @@ class Watcher:
     host: uuid.UUID
     executor: Executor
     ends: Ends = field(default_factory=Ends)
+    sweeper: ThreadPoolExecutor | None = None
+    """Who removes folders, which takes some milliseconds when the disk has much to do; None: this process, at once."""
     _seen: dict[int, _Seen] = field(default_factory=dict)
     _sampler: Sampler = field(default_factory=Sampler)
     _versions: Versions = field(default_factory=Versions)
@@ -89,9 +92,12 @@ class Watcher:
         return 0
 
     def tidy(self) -> None:
-        """Remove the folders of the runs whose end was stored in this round; nobody has to wait for that."""
+        """Have the folders removed of the runs whose end was stored in this round; nobody has to wait for that."""
         while self._ingested:
-            outputs.retire(self._ingested.pop())
+            if self.sweeper is None:
+                _retire(self._ingested.pop())
+            else:
+                self.sweeper.submit(_retire, self._ingested.pop())
 
     def _look(self, run: Run, now: datetime, failure: str | None) -> None:
         folder = outputs.run_folder(run.uuid)
@@ -254,6 +260,8 @@ class Watcher:
     def _dead(self, run: Run, folder: RunFolder, seen: _Seen, now: datetime) -> None:
         """The supervisor is gone and has written no end: end what is left, then say that the run is lost."""
         started = folder.read(protocol.STARTED) or {}
+        if folder.find_result():
+            return  # its program's end was written down: what is left is done in the next round
         if started.get("boot_id") != processes.boot_id():
             detail = f"The machine restarted at {_boot_time()}."
         else:
@@ -337,6 +345,13 @@ class Watcher:
 def _was_removed(run: Run, folder: RunFolder) -> bool:
     """Whether a run has no folder although a supervisor was there: it has made the log, in another place."""
     return not folder.exists() and outputs.log_path(run).exists()
+
+
+def _retire(run_uuid: uuid.UUID) -> None:
+    try:
+        outputs.retire(run_uuid)
+    except OSError:
+        logger.exception("run folder %s: not removed; the next start of a poller tries it again", run_uuid)
 
 
 def _on_host() -> QuerySet[Run]:

@@ -44,7 +44,8 @@ def collect(folder: RunFolder, spec: dict[str, Any], found: dict[str, Any] | Non
     plan = folder.read(OUTPUTS)
     if plan is None:
         plan = _plan(folder.file(OUTPUT), int(spec["output_files"]), owners)
-        folder.write(OUTPUTS, plan, durable=bool(plan["files"]))
+        if plan["files"]:  # their ids stay the same, if this is interrupted
+            folder.write(OUTPUTS, plan)
     else:
         owners.add(os.geteuid())  # taken already, before the collection was interrupted
     files: list[dict[str, Any]] = []

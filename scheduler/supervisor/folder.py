@@ -128,14 +128,23 @@ class RunFolder:
         return descriptor
 
     def write_result(self, descriptor: int, content: dict[str, Any]) -> None:
-        """Write exit.json into the room that was reserved."""
+        """Write exit.json into the room that was reserved.
+
+        One flush, of the content: if the machine ends before its new name is on the disk, ``find_result`` takes it.
+        """
         text = json.dumps({"version": VERSION, **content}).encode()
         if len(text) > RESULT_BYTES:
             text = json.dumps({"version": VERSION, **content, "detail": content.get("detail", "")[:200]}).encode()
         os.pwrite(descriptor, text.ljust(RESULT_BYTES), 0)
         os.fsync(descriptor)
         os.rename(self.file(EXIT + ".new"), self.file(EXIT))
-        _sync_folder(self.path)
+
+    def find_result(self) -> bool:
+        """Whether there is an exit that nobody gave its name; it has it afterwards. Only for a folder in stage DEAD."""
+        if "reason" not in (self.read(EXIT + ".new") or {}):
+            return False
+        os.rename(self.file(EXIT + ".new"), self.file(EXIT))
+        return True
 
     def take_lock(self) -> int | None:
         """Lock the folder for this process; None when another process holds the lock.
@@ -196,7 +205,7 @@ class RunFolder:
         if lock is None:
             return False
         try:
-            if not self.has(EXIT):
+            if not self.has(EXIT) and not self.find_result():
                 self.write(EXIT, {"reason": "lost", "at": at, "detail": detail})
         finally:
             os.close(lock)
