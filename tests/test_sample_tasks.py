@@ -456,7 +456,8 @@ User.objects.bulk_create(User(username=f"user{number}", password="x" * 128) for 
     result = site_run.execute(SAMPLES / "backup_database.py")
 
     assert result.code == 1
-    assert result.log.startswith("No backup of “default”: The copy is damaged")
+    # Where it is damaged depends on what lies in its middle: the copying meets it, or the check of the copy.
+    assert re.match("No backup of “default”: (The copy is damaged|database disk image is malformed)", result.log)
     assert len(result.log.splitlines()) == 1
     assert list(site_run.output.iterdir()) == []
 

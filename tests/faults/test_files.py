@@ -30,9 +30,12 @@ if TYPE_CHECKING:
 def test_an_exit_code_outlives_a_full_disk(world: World, small_disk: Path) -> None:
     task = world.task(
         """
-        import os, sys
+        import os, sys, time
         open("result", "w").write("x")
         os.write(1, b"before\\n")
+        log = "{0}/scheduler/store/{1}/{1}".format(os.environ["FOLDER"], os.environ["SCHEDULER_RUN"])
+        while not os.path.getsize(log):
+            time.sleep(0.01)
         filler = os.open(os.environ["FOLDER"] + "/scheduler/filler", os.O_WRONLY | os.O_CREAT)
         try:
             while os.write(filler, bytes(4096)):
@@ -67,9 +70,12 @@ def fill(disk: Path) -> None:
 def test_the_log_says_where_output_was_dropped_while_the_disk_was_full(world: World, small_disk: Path) -> None:
     task = world.task(
         """
-        import os
+        import os, time
         os.write(1, b"before\\n")
         path = os.environ["FOLDER"] + "/scheduler/filler"
+        log = "{0}/scheduler/store/{1}/{1}".format(os.environ["FOLDER"], os.environ["SCHEDULER_RUN"])
+        while not os.path.getsize(log):
+            time.sleep(0.01)
         filler = os.open(path, os.O_WRONLY | os.O_CREAT)
         try:
             while os.write(filler, bytes(4096)):

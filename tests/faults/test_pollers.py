@@ -150,8 +150,8 @@ def test_a_poller_that_is_stopped_inside_a_transaction_keeps_no_run_for_itself(w
     try:
         other = start_poller(world, SCHEDULER_TESTS_SQLITE_PATIENCE="0.3")
         if connection.vendor == "sqlite":
-            said = f"process {stopped.process.pid} (python3) holds its write lock and is stopped"
-            wait_until(lambda: other.said(said), "the other poller says who it waits for")
+            said = (f"process {stopped.process.pid} (", "holds its write lock and is stopped")
+            wait_until(lambda: all(map(other.said, said)), "the other poller says who it waits for")
         else:
             world.finish(run)
             world.finish(world.start(world.task(WORK, name="later")))
