@@ -760,6 +760,7 @@ class ProcessSample(models.Model):
 
     run = models.OneToOneField(Run, on_delete=models.CASCADE, primary_key=True, related_name="sample")
     at = models.DateTimeField(_("time"))
+    # xgettext:no-python-format
     cpu_percent = models.FloatField(_("CPU (% of one core)"))
     memory_bytes = models.BigIntegerField(_("memory (bytes)"))
     memory_peak_bytes = models.BigIntegerField(_("most memory (bytes)"))
