@@ -21,7 +21,7 @@ from django.test import RequestFactory
 from django.utils import timezone, translation
 
 from scheduler import pausing, words
-from scheduler.models import AuditEntry, Recurrence, Run, Schedule, SchedulerState, Task
+from scheduler.models import Alarm, AuditEntry, Recurrence, Run, RunEvent, Schedule, SchedulerState, Task
 from scheduler.models.follow_up import after_end
 from scheduler.recurrences import Cron
 from scheduler.states import Status
@@ -70,8 +70,10 @@ def in_python(source: str) -> Iterator[Message]:
 def in_template(source: str) -> Iterator[Message]:
     nodes = engines["django"].from_string(source).template.nodelist  # type: ignore[attr-defined]
     for node in nodes.get_nodes_by_type(TranslateNode):
-        yield "", str(node.filter_expression.var.literal), ""
+        context = node.message_context.var if node.message_context else ""
+        yield str(context), str(node.filter_expression.var.literal), ""
     for node in nodes.get_nodes_by_type(BlockTranslateNode):
+        assert node.message_context is None  # no need so far
         plural = node.render_token_list(node.plural)[0] if node.plural else ""
         yield "", node.render_token_list(node.singular)[0], plural
 
@@ -123,6 +125,7 @@ def test_texts_are_found_in_all_the_ways_in_which_they_are_written() -> None:
     known = in_code("scheduler")
     assert len(known) > 1000
     assert ("permission", "run", "") in known
+    assert ("date format", "l j F Y", "") in known  # a template's
     assert ("", "every %(count)d day", "every %(count)d days") in known
     assert ("", "%(n)s file", "%(n)s files") in known  # a template's
     assert ("", "Only the newest %(n)s are shown.", "") in known
@@ -187,6 +190,24 @@ def test_the_browser_decides_the_language_of_each_page(
     assert "Gerade läuft nichts." in shown
     assert "fehlgeschlagen" in shown
     assert "Nothing runs now." in page(client, "/scheduler/", "en")
+
+
+@pytest.mark.django_db
+def test_dates_numbers_and_events_follow_the_language(
+    client: Client, owner: User, make_run: Callable[..., Run]
+) -> None:
+    client.force_login(owner)
+    run = make_run(Status.FAILED, now=datetime(2026, 11, 24, 9, 30, tzinfo=ZoneInfo("UTC")))
+    run.record(RunEvent.What.ALARM, Alarm.Kind.LONG, now=timezone.now())
+    shown = page(client, run.get_absolute_url(), "de")
+    assert "3,0 s" in shown
+    assert "Dienstag, 24. November 2026, 09:30:00 UTC" in shown
+    assert "Alarm: <bdi>viel länger als üblich</bdi>" in shown
+    shown = page(client, run.get_absolute_url(), "en")
+    assert "3.0 s" in shown
+    assert "Tuesday 24 November 2026, 09:30:00 UTC" in shown
+    assert "alarm: <bdi>far longer than usual</bdi>" in shown
+    assert "Dienstag, 24. November 2026: 1 Lauf." in page(client, "/scheduler/timeline/?day=2026-11-24", "de")
 
 
 @pytest.mark.django_db

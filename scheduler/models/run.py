@@ -744,7 +744,15 @@ class RunEvent(models.Model):
         indexes = [models.Index(fields=["run", "what", "id"], name="scheduler_runevent_what")]
 
     def __str__(self) -> str:
-        return f"{self.get_what_display()} {self.text}".strip()
+        return f"{self.get_what_display()} {self.text_in_words}".strip()
+
+    @property
+    def text_in_words(self) -> str:
+        """The text, in the current language where it names a reason or a kind of alarm."""
+        from .alarm import Alarm
+
+        known = {self.What.DECIDED.value: Reason.choices, self.What.ALARM.value: Alarm.Kind.choices}
+        return str(dict(known.get(self.what, ())).get(self.text, self.text))
 
     @classmethod
     def write(cls, events: Iterable[RunEvent]) -> None:
