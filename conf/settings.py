@@ -141,7 +141,9 @@ LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "home"
 
-LANGUAGE_CODE = "en"
+LANGUAGE_CODE = os.environ.get("DJANGO_LANGUAGE", "en")  # of commands and mails; of pages, where no other is asked for
+LANGUAGES = [("en", "English"), ("de", "Deutsch")]  # complete ones: a page in two languages helps nobody
+LOCALE_PATHS = [BASE_DIR / "conf" / "locale"]
 TIME_ZONE = os.environ.get("DJANGO_TIME_ZONE", "UTC")
 USE_I18N = True
 USE_TZ = True
@@ -212,6 +214,7 @@ SCHEDULER: dict[str, Any] = {
         "DJANGO_ALLOWED_HOSTS",
         "DJANGO_DEBUG",
         "DJANGO_HTTPS",
+        "DJANGO_LANGUAGE",
         "DJANGO_SECRET_KEY",
         "DJANGO_SECRET_KEY_FILE",
         "DJANGO_TIME_ZONE",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
+from django.utils.translation import override
 
 from scheduler import audit
 from scheduler.models import AuditEntry, Schedule, Task
@@ -35,7 +36,8 @@ def pause(request: HttpRequest, what: Paused, *, why: str, now: datetime) -> boo
 
 def resume(request: HttpRequest, what: Paused) -> bool:
     """End the pause; False when there was none."""
-    words = what.pause_in_words
+    with override(None):  # kept, in English: people of several languages read it
+        words = what.pause_in_words
     with transaction.atomic():
         resumed = what.resume()
         if resumed:
@@ -50,4 +52,4 @@ def _record(request: HttpRequest, action: AuditEntry.Action, what: Paused, text:
         case Task():
             audit.record(request, action, task=what, text=text)
         case _:
-            audit.record(request, action, task=None, object_name=str(what), text=text)
+            audit.record(request, action, task=None, object_name="scheduler", text=text)

@@ -17,7 +17,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.http import HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.utils.translation import gettext
+from django.utils.translation import gettext, override
 
 from scheduler import access, audit
 from scheduler.models import AuditEntry, Task, TaskGroupObjectPermission, TaskUserObjectPermission
@@ -302,8 +302,9 @@ def _save(task: Task, request: HttpRequest) -> str:
                     "back. Nothing was saved; somebody else who has the permission can take it from you."
                 )
             )
-    words = "; ".join(change.in_words for change in changes)
-    return gettext("Access changed: %(changes)s.") % {"changes": words} if words else ""
+    with override(None):  # kept, in English: people of several languages read it
+        words = "; ".join(change.in_words for change in changes)
+        return gettext("Access changed: %(changes)s.") % {"changes": words} if words else ""
 
 
 def _changes(task: Task, request: HttpRequest) -> list[Change]:

@@ -15,7 +15,7 @@ from django.http import Http404
 from django.utils import formats, timezone
 from django.utils.functional import cached_property
 from django.utils.html import format_html
-from django.utils.translation import gettext
+from django.utils.translation import gettext, override
 
 from scheduler import access, audit
 from scheduler.models import AuditEntry, Schedule, Task
@@ -59,13 +59,17 @@ class SchedulerAdmin(ModelAdmin):
 
     def _audit(self, request: HttpRequest, action: AuditEntry.Action, obj: Model, message: Any = "") -> None:
         """Write down what was done to a task or to its schedules; the admin's own log forgets with the account."""
-        text = (
-            message if isinstance(message, str) else LogEntry(change_message=json.dumps(message)).get_change_message()
-        )
+        with override(None):  # kept, in English: people of several languages read it
+            text = (
+                message
+                if isinstance(message, str)
+                else LogEntry(change_message=json.dumps(message)).get_change_message()
+            )
+            done = "" if action == AuditEntry.Action.CHANGE else f": {action.label}"
         if isinstance(obj, Task):
             audit.record(request, action, task=obj, text=text)
         elif isinstance(obj, Schedule):
-            name = f"{obj.recurrence}: {action.label}" if action != AuditEntry.Action.CHANGE else str(obj.recurrence)
+            name = f"{obj.recurrence}{done}"
             audit.record(request, AuditEntry.Action.SCHEDULE, task=obj.task, object_name=name, text=text)
 
     def has_module_permission(self, request: HttpRequest) -> bool:

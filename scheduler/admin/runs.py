@@ -72,8 +72,8 @@ class ReadOnlyInline(TabularInline):
 
 class RunEventInline(ReadOnlyInline):
     model = RunEvent
-    fields = ("time", "what", "text", "by")
-    readonly_fields = ("time", "by")
+    fields = ("time", "what", "words", "by")
+    readonly_fields = ("time", "words", "by")
     verbose_name_plural = _("newest events")
 
     @admin.display(description=_("time"))
@@ -83,6 +83,10 @@ class RunEventInline(ReadOnlyInline):
     @admin.display(description=_("user"))
     def by(self, event: RunEvent) -> str:
         return event.user_name or "-"
+
+    @admin.display(description=_("text"))
+    def words(self, event: RunEvent) -> str:
+        return event.text_in_words or "-"
 
 
 class OutputFileInline(ReadOnlyInline):

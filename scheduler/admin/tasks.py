@@ -484,7 +484,7 @@ class TaskAdmin(SchedulerAdmin):
                 raise ValidationError(gettext("enabled already.") if enabled else gettext("disabled already."))
             task.enabled = enabled
             task.save(update_fields=["enabled", "updated_at"])
-            self.log_change(request, task, [{"changed": {"fields": [gettext("enabled")]}}])
+            self.log_change(request, task, [{"changed": {"fields": ["enabled"]}}])
 
         switched = self._each(request, queryset, "change_task", switch)
         if switched:

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from django.utils.translation import override
+
 from scheduler import outputs, programs
 from scheduler.conf import scheduler_settings
 from scheduler.executors import LaunchError, limits
@@ -60,8 +62,9 @@ class LocalExecutor:
         if run.uuid in self._launches:
             return  # under way, or its answer is still to be taken
         try:
-            program = programs.resolve(run.task.program_root, run.task.program_path)
-            interpreter = programs.interpreter(run.task.interpreter)
+            with override(None):  # what is wrong with it is kept, in English: people of several languages read it
+                program = programs.resolve(run.task.program_root, run.task.program_path)
+                interpreter = programs.interpreter(run.task.interpreter)
             user = user_of(run.task.program_root)
             environment = _environment_of(run.task, user)
             outputs.make_run_folders(run.uuid, (user["uid"], user["gid"]) if user else None)
@@ -70,7 +73,8 @@ class LocalExecutor:
             spec = _spec(run, argv, environment, user)
             spec |= limits.of_run(run, self.limits_problem)
             if run.task.cleanup_path:
-                spec["cleanup"] = _cleanup(run.task, argv[0])
+                with override(None):
+                    spec["cleanup"] = _cleanup(run.task, argv[0])
             folder.write(protocol.SPEC, spec, durable=False)
         except programs.ProgramError as error:
             raise LaunchError(str(error)) from error

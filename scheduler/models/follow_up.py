@@ -8,7 +8,6 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.db.models import F, Q
-from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from scheduler import delays
@@ -121,7 +120,7 @@ def after_end(run_id: int, now: datetime) -> None:
         _retry(run, now)
         return
     if failed and schedule is not None and task.after_failure == Task.AfterFailure.PAUSE:
-        why = gettext("Run #%(run)s failed.") % {"run": run.pk}
+        why = f"Run #{run.pk} failed."  # kept, in English: people of several languages read it
         if schedule.pause(by=None, why=why, now=now):
             run.record(RunEvent.What.SCHEDULE_PAUSED, str(schedule), now=now)
     occasions = {

@@ -744,7 +744,15 @@ class RunEvent(models.Model):
         indexes = [models.Index(fields=["run", "what", "id"], name="scheduler_runevent_what")]
 
     def __str__(self) -> str:
-        return f"{self.get_what_display()} {self.text}".strip()
+        return f"{self.get_what_display()} {self.text_in_words}".strip()
+
+    @property
+    def text_in_words(self) -> str:
+        """The text, in the current language where it names a reason or a kind of alarm."""
+        from .alarm import Alarm
+
+        known = {self.What.DECIDED.value: Reason.choices, self.What.ALARM.value: Alarm.Kind.choices}
+        return str(dict(known.get(self.what, ())).get(self.text, self.text))
 
     @classmethod
     def write(cls, events: Iterable[RunEvent]) -> None:
@@ -760,6 +768,7 @@ class ProcessSample(models.Model):
 
     run = models.OneToOneField(Run, on_delete=models.CASCADE, primary_key=True, related_name="sample")
     at = models.DateTimeField(_("time"))
+    # xgettext:no-python-format
     cpu_percent = models.FloatField(_("CPU (% of one core)"))
     memory_bytes = models.BigIntegerField(_("memory (bytes)"))
     memory_peak_bytes = models.BigIntegerField(_("most memory (bytes)"))

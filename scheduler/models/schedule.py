@@ -9,7 +9,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models import Q
 from django.utils import timezone
-from django.utils.translation import gettext
+from django.utils.translation import gettext, override
 from django.utils.translation import gettext_lazy as _
 
 from scheduler import calendars, delays, preview, recurrences, words
@@ -277,7 +277,8 @@ class Schedule(Pausable):
             # ``after`` is a slot of the old rule.
             after = min(self.stale_at, now)
         try:
-            slot = self._free_slot(after)
+            with override(None):  # its problem is kept, in English: people of several languages read it
+                slot = self._free_slot(after)
         except recurrences.InvalidRule as error:
             self._disable(str(error), now)
             return
@@ -307,7 +308,8 @@ class Schedule(Pausable):
             if head is None or head.slot_at is None:
                 return True
             try:
-                slots.decide(current, head, head.slot_at, now)
+                with override(None):
+                    slots.decide(current, head, head.slot_at, now)
             except recurrences.InvalidRule as error:
                 current._disable(str(error), now, head)
             return True
@@ -360,7 +362,8 @@ class Schedule(Pausable):
             other.delete()
         if head is not None and head.slot_at is not None and head.slot_at <= since:
             try:
-                kept = self.enabled and self.last_slot(head.slot_at) == head.slot_at
+                with override(None):
+                    kept = self.enabled and self.last_slot(head.slot_at) == head.slot_at
             except recurrences.InvalidRule as error:
                 self._disable(str(error), now, head)
                 return

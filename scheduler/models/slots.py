@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db.models import Count, Exists, IntegerField, OuterRef, Subquery
 from django.db.models.functions import Coalesce
+from django.utils.translation import override
 
 from scheduler import calendars, recurrences
 from scheduler.states import Reason, Status
@@ -94,7 +95,8 @@ def refusal(
         return Reason.PAUSED, ""
     for each in (scheduler, schedule.task, schedule):
         if each is not None and each.is_paused:
-            return Reason.PAUSED, each.pause_in_words
+            with override(None):  # kept, in English
+                return Reason.PAUSED, each.pause_in_words
     if schedule.max_lateness is not None and now - run.due_at > schedule.max_lateness:
         return Reason.TOO_LATE, ""
     return None

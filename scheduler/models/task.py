@@ -12,6 +12,7 @@ from django.db import models, transaction
 from django.db.models import Q
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from scheduler import programs
 from scheduler.conf import scheduler_settings
@@ -41,7 +42,7 @@ TASK_PERMISSIONS = (
 
 ACTION_LABELS = {
     "view_task": _("see"),
-    "run_task": _("run"),
+    "run_task": pgettext_lazy("permission", "run"),
     "stop_run": _("stop"),
     "view_output": _("read log and files"),
     "change_task": _("change"),

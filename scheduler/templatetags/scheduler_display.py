@@ -9,7 +9,7 @@ from django import template
 from django.template.loader import render_to_string
 from django.utils import formats, timezone
 from django.utils.html import format_html, format_html_join
-from django.utils.translation import get_language, gettext, ngettext
+from django.utils.translation import get_language, gettext, ngettext, pgettext
 
 from scheduler.logs import printable
 from scheduler.states import Status
@@ -40,9 +40,9 @@ def instant(value: datetime | None) -> SafeString | str:
 def _instant(value: datetime, zone: tzinfo, _language: str) -> SafeString:
     local = timezone.localtime(value, zone)
     name = f"{zone} ({local:%Z}, UTC{local:%z})"
-    full = f"{formats.date_format(local, 'l j F Y, H:i:s')} {name}"
+    full = formats.date_format(local, pgettext("date format", "l j F Y, H:i:s"))
     shown = formats.date_format(local, "Y-m-d H:i:s")
-    return format_html('<time datetime="{}" title="{}">{}</time>', local.isoformat(), full, shown)
+    return format_html('<time datetime="{}" title="{} {}">{}</time>', local.isoformat(), full, name, shown)
 
 
 @register.simple_tag
