@@ -72,7 +72,9 @@ def running_tasks(folder: Path, poller: psutil.Process, *, cold: bool) -> list[f
         runs.append(task.start_now(by=None, now=timezone.now()))
         wait_until(lambda: len(results.read_text().splitlines()) == len(runs), "the task has run")
         time.sleep(1)
-        sums.append(sum(map(pss, tree(poller))) + sum(pss(each) for run in runs for each in processes_of(run)))
+        # A set: what was forked from the warm process is of its tree, too.
+        everything = {*tree(poller), *(each for run in runs for each in processes_of(run))}
+        sums.append(sum(map(pss, everything)))
     for run in runs:
         run.cancel(by=user, now=timezone.now())
     wait_until(lambda: not Run.objects.unfinished().exists(), "the tasks are stopped")
