@@ -12,7 +12,7 @@ from scheduler.models import Run, Task
 from .test_browser import in_browser, samples
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Route
 
     from .conftest import World
 
@@ -58,3 +58,22 @@ def test_the_admin_has_the_same_fields(samples: World, live_server: Any) -> None
     assert in_browser(live_server.url, act) == []
     task.refresh_from_db()
     assert task.arguments == ["20"]
+
+
+def test_a_form_that_is_sent_at_once_waits_for_the_arguments_of_its_task(samples: World, live_server: Any) -> None:
+    def act(page: Page) -> None:
+        page.goto(f"{live_server.url}/scheduler/schedule/")
+        tasks = page.get_by_label("Task", exact=False).first
+        tasks.select_option(label="machine_report")
+        page.get_by_label("One by one").check()
+        held: list[Route] = []
+        page.route("**/arguments/", lambda route: held.append(route))
+        with page.expect_request("**/arguments/"):
+            tasks.select_option(label="countdown")
+        page.locator("#content form [type=submit]").first.click()
+        held[0].continue_()
+        page.unroute("**/arguments/")
+        page.wait_for_url("**/scheduler/runs/*/")
+
+    assert in_browser(live_server.url, act) == []
+    assert Run.objects.get().task.name == "countdown"

@@ -64,7 +64,34 @@
     if (box.dataset.waiting && box.dataset.url) setTimeout(() => wait(box, TRIES), WAIT);
   };
 
-  document.addEventListener("change", async (event) => {
+  /* A form that is sent while its box is being replaced would send what belongs to another task: it waits. */
+  const asking = new WeakMap();
+  const waiting = new WeakSet();
+  document.addEventListener(
+    "submit",
+    async (event) => {
+      const form = event.target;
+      if (!asking.has(form)) return;
+      event.preventDefault();
+      event.stopPropagation();
+      if (waiting.has(form)) return; // pressed once more
+      waiting.add(form);
+      await asking.get(form);
+      waiting.delete(form);
+      form.requestSubmit(event.submitter);
+    },
+    true,
+  );
+
+  document.addEventListener("change", (event) => {
+    const form = event.target.form;
+    const done = follow(event).finally(() => {
+      if (asking.get(form) === done) asking.delete(form);
+    });
+    if (form) asking.set(form, done);
+  });
+
+  const follow = async (event) => {
     const select = event.target.closest("[data-arguments-of]");
     if (select) {
       const box = select.form.querySelector("[data-arguments]");
@@ -94,7 +121,7 @@
     } catch {
       box.dataset.way = to;
     }
-  });
+  };
 
   for (const box of document.querySelectorAll("[data-arguments]")) begin(box);
 })();
