@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
+from django.contrib.admin import options
 from django.contrib.admin.filters import SimpleListFilter
 from django.contrib.admin.models import LogEntry
 from django.core.exceptions import FieldDoesNotExist
@@ -27,11 +28,13 @@ if TYPE_CHECKING:
     from django.db.models import Field, Model
     from django.http import HttpRequest
 
+    BaseModelAdmin = options.BaseModelAdmin[Any]
     ModelAdmin = admin.ModelAdmin[Any]
     RelatedFieldListFilter = admin.RelatedFieldListFilter
     Paginator = DjangoPaginator[Any]
 else:
     Paginator = DjangoPaginator
+    BaseModelAdmin = options.BaseModelAdmin
     ModelAdmin = admin.ModelAdmin
     RelatedFieldListFilter = admin.RelatedFieldListFilter
 
@@ -152,6 +155,24 @@ class CappedPaginator(Paginator):
 def is_anybody(user: User | AnonymousUser, *actions: str) -> bool:
     """Whether the user may do one of the actions on at least one task."""
     return any(access.anywhere(user, action) for action in actions)
+
+
+class PartOfTask(BaseModelAdmin):
+    """Rows on the page of their task, whose permissions are theirs: ``obj`` is the task, None while it is added."""
+
+    def has_view_permission(self, request: HttpRequest, obj: Task | None = None) -> bool:
+        return is_anybody(request.user, "view_task") if obj is None else access.can(request.user, "view_task", obj)
+
+    def has_change_permission(self, request: HttpRequest, obj: Task | None = None) -> bool:
+        return is_anybody(request.user, "change_task") if obj is None else access.can(request.user, "change_task", obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Task | None = None) -> bool:
+        return self.has_change_permission(request, obj)
+
+    def has_add_permission(self, request: HttpRequest, obj: Task | None = None) -> bool:
+        if obj is None:
+            return access.can_everywhere(request.user, "add_task")
+        return self.has_change_permission(request, obj)
 
 
 # As in the sentences about a run; Django's own format leaves out the seconds and fills a column.
