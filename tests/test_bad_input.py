@@ -89,6 +89,22 @@ def test_no_number_is_too_large_for_an_address(client: Client, admin: User, pk: 
         assert client.post(reverse(f"scheduler:{name}", args=[pk])).status_code == 404
 
 
+@pytest.mark.parametrize("value", BAD)
+def test_no_list_of_the_admin_fails(client: Client, world: World, admin: User, value: str) -> None:  # noqa: F811
+    client.force_login(admin)
+    filters = {"run": "status", "task": "environment", "recurrence": "kind", "auditentry": "action"}
+    for model, field in filters.items():
+        url = reverse(f"admin:scheduler_{model}_changelist")
+        assert client.get(url, {field: value}).status_code in {200, 302, 400}, model
+    actions = {"run": "stop", "task": "disable", "schedule": "resume_selected"}
+    before = world.state()
+    for model, action in actions.items():
+        url = reverse(f"admin:scheduler_{model}_changelist")
+        answer = client.post(url, {"action": action, "_selected_action": value})
+        assert answer.status_code in {200, 302, 400}, model
+    assert world.state() == before
+
+
 def test_nobody_has_a_name_that_the_database_cannot_hold(client: Client, admin: User, task: Task) -> None:
     client.force_login(admin)
     for kind in ("user", "group"):
