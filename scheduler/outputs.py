@@ -7,6 +7,8 @@ import os
 import shutil
 import unicodedata
 import uuid
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scheduler.conf import scheduler_settings
@@ -15,7 +17,6 @@ from scheduler.supervisor import folder as protocol
 
 if TYPE_CHECKING:
     from datetime import datetime
-    from pathlib import Path
 
     from scheduler.models import Run
 
@@ -92,10 +93,15 @@ def is_out_of_room() -> bool:
 
 def make_run_folders(run_uuid: uuid.UUID, owner: tuple[int, int] | None) -> protocol.RunFolder:
     """Make the run's folder and its folder in the store; ``owner`` is the (uid, gid) of the task's own user, if any."""
-    _make_shared_folder(store_folder(run_uuid))
+    make_store_folder(run_uuid)
     folder = run_folder(run_uuid)
     folder.make(owner)
     return folder
+
+
+def make_store_folder(run_uuid: uuid.UUID) -> None:
+    """Make the run's folder in the store, if it is not there."""
+    _make_shared_folder(store_folder(run_uuid))
 
 
 def retire(run_uuid: uuid.UUID) -> None:
@@ -104,32 +110,42 @@ def retire(run_uuid: uuid.UUID) -> None:
     The tombstone lets a row of a restored backup be ingested again, and never be started again.
     """
     folder = run_folder(run_uuid)
-    if not folder.has(protocol.SPEC) and not folder.has(protocol.STARTED):
-        shutil.rmtree(folder.path, ignore_errors=True)
-        return
-    names = (protocol.STARTED, protocol.TASK, protocol.EXIT, protocol.DONE)
-    # Not flushed: it matters only when an older database is restored after the machine crashed in this moment.
-    protocol.write_json(folder.tombstone, {name: folder.read(name) for name in names}, durable=False)
-    shutil.rmtree(folder.path, ignore_errors=True)
+    was_used = folder.has(protocol.SPEC) or folder.has(protocol.STARTED)
+    # One that is there is the whole result: of the folder, a part may have been removed before the poller was killed.
+    if was_used and not os.path.lexists(folder.tombstone):
+        names = (protocol.STARTED, protocol.TASK, protocol.EXIT, protocol.DONE)
+        # Not flushed: it matters only when an older database is restored after the machine crashed in this moment.
+        protocol.write_json(folder.tombstone, {name: folder.read(name) for name in names}, durable=False)
+    _remove_folder(folder)
 
 
 def remove(run_uuid: uuid.UUID) -> None:
     """Remove all that a deleted run left on disk; an empty tombstone stays, so that it can never start again."""
     folder = run_folder(run_uuid)
     protocol.write_json(folder.tombstone, {})
-    shutil.rmtree(folder.path, ignore_errors=True)
+    _remove_folder(folder)
     shutil.rmtree(store_folder(run_uuid), ignore_errors=True)
 
 
+def _remove_folder(folder: protocol.RunFolder) -> None:
+    """Its spec goes first: without it a supervisor that comes late starts nothing, whatever else is gone already."""
+    with suppress(OSError):
+        Path(folder.file(protocol.SPEC)).unlink()
+    shutil.rmtree(folder.path, ignore_errors=True)
+
+
 def rows_of_files(run: Run, done: dict[str, Any], now: datetime) -> list[OutputFile]:
-    """The rows of the files that done.json names, with display names that are unique in the run."""
+    """The rows of the files that done.json names, with display names that are unique in the run.
+
+    Raises KeyError, TypeError, ValueError or ValidationError when it is damaged.
+    """
     taken: set[str] = set()
     rows = []
     for entry in done.get("files", ()):
         name = _unique(display_name("/".join(entry["path"])), taken)
-        rows.append(
-            OutputFile(id=entry["id"], run=run, name=name, size=entry["size"], sha256=entry["sha256"], created_at=now)
-        )
+        row = OutputFile(id=entry["id"], run=run, name=name, size=entry["size"], sha256=entry["sha256"], created_at=now)
+        row.clean_fields(exclude=["run"])
+        rows.append(row)
     return rows
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
 import pytest
 
-from scheduler.supervisor.folder import DONE, EXIT, STARTED, TASK, RunFolder, Stage
+from scheduler.supervisor.folder import CLEANUP, DONE, EXIT, STARTED, TASK, RunFolder, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,6 +89,31 @@ def test_a_run_that_is_retired_while_somebody_looks_is_not_dead(folder: MovingFo
     folder.write(DONE, {})
     folder.happens = retire
     assert folder.stage() is Stage.RETIRED
+
+
+def test_a_run_of_which_only_a_part_is_removed_is_not_collected_again(folder: MovingFolder, tmp_path: Path) -> None:
+    def retire() -> None:
+        (tmp_path / "run.json").write_text("{}")
+        os.unlink(folder.file(DONE))
+
+    for name in (STARTED, TASK, EXIT, DONE):
+        folder.write(name, {})
+    folder.happens = retire
+    assert folder.stage() is Stage.RETIRED
+
+
+def test_what_cannot_be_marked_on_a_full_disk_leaves_the_other_marks_alone(
+    folder: MovingFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder.mark_started({})
+    with monkeypatch.context() as full, pytest.raises(OSError, match="No space"):
+        full.setattr(os, "fsync", refuse)
+        folder.mark_started({}, CLEANUP)
+    assert folder.has(STARTED)
+    folder.mark_started({}, CLEANUP)  # there is room again
 
 
 def test_an_exit_whose_new_name_was_lost_with_the_machine_is_found(folder: MovingFolder) -> None:

@@ -23,6 +23,7 @@ from django.utils import timezone, translation
 from scheduler import pausing, words
 from scheduler.models import Alarm, AuditEntry, Recurrence, Run, RunEvent, Schedule, SchedulerState, Task
 from scheduler.models.follow_up import after_end
+from scheduler.models.slots import refusal
 from scheduler.recurrences import Cron
 from scheduler.states import Status
 
@@ -269,6 +270,29 @@ def test_a_pause_by_the_scheduler_is_kept_in_english(
     resumed, paused = AuditEntry.objects.order_by("pk")
     assert resumed.text == f"the scheduler: Run #{run.pk} failed."
     assert (paused.object_name, paused.text) == ("scheduler", "Umzug")
+
+
+@pytest.mark.django_db
+def test_a_slot_in_a_pause_by_the_scheduler_says_so_in_the_language_of_the_page(
+    schedule: Schedule, owner: User, make_run: Callable[..., Run]
+) -> None:
+    now = timezone.now()
+
+    def skipped() -> Run:
+        found = refusal(schedule, schedule.next_run or make_run(), now, scheduler=None)
+        assert found is not None
+        return make_run(Status.SKIPPED, schedule=schedule, reason=found[0], detail=found[1])
+
+    schedule.pause(by=None, why="Run #5 failed.", now=now)
+    by_itself = skipped()
+    schedule.resume()
+    schedule.pause(by=owner, why="Umzug", now=now)
+    by_owner = skipped()
+    assert by_itself.detail == "the scheduler: Run #5 failed."
+    assert by_itself.sentence == "Not run: paused by the scheduler: Run #5 failed."
+    with translation.override("de"):
+        assert by_itself.sentence == "Nicht gelaufen: pausiert von dem Aufgabenplaner: Run #5 failed."
+        assert by_owner.sentence == f"Nicht gelaufen: pausiert von {owner.get_username()}: Umzug"
 
 
 @pytest.mark.django_db

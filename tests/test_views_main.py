@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import pytest
+from django.contrib.admin import site
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -560,3 +561,11 @@ def test_every_page_of_runs_costs_the_same_number_of_queries(
         make_run(Status.QUEUED, task=other)
     assert count() == few
     assert few <= 22
+
+
+def test_a_page_does_not_ask_for_the_list_of_apps_that_it_does_not_show(
+    client: Client, viewer: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site, "get_app_list", lambda *_args: pytest.fail("It was asked for."))
+    client.force_login(viewer)
+    assert client.get("/scheduler/").status_code == 200

@@ -338,7 +338,7 @@ def _by_key(tokens: list[str]) -> dict[str, set[str]]:
 
 
 def _added(kind: str, name: str, codenames: set[str]) -> Change:
-    row = _rows(kind).filter(**{_name_field(kind): name}).first()
+    row = _rows(kind).filter(**{_name_field(kind): name}).first() if "\0" not in name else None
     if row is None:
         text = gettext("There is no user “%(name)s”.") if kind == USER else gettext("There is no group “%(name)s”.")
         raise ValidationError(text % {"name": name})

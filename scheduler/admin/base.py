@@ -6,9 +6,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
+from django.contrib.admin import helpers, options
 from django.contrib.admin.filters import SimpleListFilter
 from django.contrib.admin.models import LogEntry
-from django.core.exceptions import FieldDoesNotExist
+from django.core.exceptions import BadRequest, FieldDoesNotExist, ValidationError
 from django.core.paginator import Paginator as DjangoPaginator
 from django.db.models import QuerySet
 from django.http import Http404
@@ -25,13 +26,15 @@ if TYPE_CHECKING:
 
     from django.contrib.auth.models import AnonymousUser, User
     from django.db.models import Field, Model
-    from django.http import HttpRequest
+    from django.http import HttpRequest, HttpResponse
 
+    BaseModelAdmin = options.BaseModelAdmin[Any]
     ModelAdmin = admin.ModelAdmin[Any]
     RelatedFieldListFilter = admin.RelatedFieldListFilter
     Paginator = DjangoPaginator[Any]
 else:
     Paginator = DjangoPaginator
+    BaseModelAdmin = options.BaseModelAdmin
     ModelAdmin = admin.ModelAdmin
     RelatedFieldListFilter = admin.RelatedFieldListFilter
 
@@ -74,6 +77,18 @@ class SchedulerAdmin(ModelAdmin):
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return self.has_view_permission(request) or self.has_add_permission(request)
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """The list. Raises BadRequest for values that no page sends and the database or Django's actions fail on."""
+        asked = [value for _name, values in request.GET.lists() for value in values]
+        if any("\0" in value for value in asked):
+            raise BadRequest("A filter has a NUL character.")
+        try:
+            for key in request.POST.getlist(helpers.ACTION_CHECKBOX_NAME):
+                self.opts.pk.clean(key, None)
+        except ValidationError as error:
+            raise BadRequest("A selected row has an impossible key.") from error
+        return super().changelist_view(request, extra_context)
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Model:
         """The row. Raises Http404 when there is none, or when this person may not see it."""
@@ -152,6 +167,24 @@ class CappedPaginator(Paginator):
 def is_anybody(user: User | AnonymousUser, *actions: str) -> bool:
     """Whether the user may do one of the actions on at least one task."""
     return any(access.anywhere(user, action) for action in actions)
+
+
+class PartOfTask(BaseModelAdmin):
+    """Rows on the page of their task, whose permissions are theirs: ``obj`` is the task, None while it is added."""
+
+    def has_view_permission(self, request: HttpRequest, obj: Task | None = None) -> bool:
+        return is_anybody(request.user, "view_task") if obj is None else access.can(request.user, "view_task", obj)
+
+    def has_change_permission(self, request: HttpRequest, obj: Task | None = None) -> bool:
+        return is_anybody(request.user, "change_task") if obj is None else access.can(request.user, "change_task", obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Task | None = None) -> bool:
+        return self.has_change_permission(request, obj)
+
+    def has_add_permission(self, request: HttpRequest, obj: Task | None = None) -> bool:
+        if obj is None:
+            return access.can_everywhere(request.user, "add_task")
+        return self.has_change_permission(request, obj)
 
 
 # As in the sentences about a run; Django's own format leaves out the seconds and fills a column.

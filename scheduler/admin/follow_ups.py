@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from scheduler import access
 from scheduler.models import FollowUp, Task
 
-from .base import is_anybody
+from .base import PartOfTask
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
@@ -85,7 +85,7 @@ def runnable(user: User | AnonymousUser) -> QuerySet[Task]:
     return access.tasks_with(user, "run_task") & access.visible_tasks(user)
 
 
-class FollowUpInline(TabularInline):
+class FollowUpInline(PartOfTask, TabularInline):
     model = FollowUp
     form = FollowUpForm
     fk_name = "task"
@@ -110,19 +110,3 @@ class FollowUpInline(TabularInline):
     @admin.display(description=_("run then"))
     def then_name(self, row: FollowUp) -> str:
         return row.then.name if vars(row).get("may_see") else gettext("a task that you may not see")
-
-    # ``obj`` is the task.
-
-    def has_view_permission(self, request: HttpRequest, obj: Task | None = None) -> bool:
-        return is_anybody(request.user, "view_task") if obj is None else access.can(request.user, "view_task", obj)
-
-    def has_change_permission(self, request: HttpRequest, obj: Task | None = None) -> bool:
-        return is_anybody(request.user, "change_task") if obj is None else access.can(request.user, "change_task", obj)
-
-    def has_delete_permission(self, request: HttpRequest, obj: Task | None = None) -> bool:
-        return self.has_change_permission(request, obj)
-
-    def has_add_permission(self, request: HttpRequest, obj: Task | None = None) -> bool:
-        if obj is None:
-            return access.can_everywhere(request.user, "add_task")
-        return self.has_change_permission(request, obj)

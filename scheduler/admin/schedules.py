@@ -29,7 +29,7 @@ from scheduler.forms import (
 from scheduler.models import Schedule, Task
 from scheduler.recurrences import InvalidRule
 
-from .base import SchedulerAdmin, VisibleTasksFilter, in_current_zone, in_zone, is_anybody
+from .base import PartOfTask, SchedulerAdmin, VisibleTasksFilter, in_current_zone, in_zone, is_anybody
 from .fields import join_arguments, wall_time
 from .pauses import PauseActionForm, pause_each, resume_each
 
@@ -259,7 +259,7 @@ def plan(request: HttpRequest, schedules: Iterable[Schedule]) -> None:
             )
 
 
-class ScheduleInline(ScheduleParts, StackedInline):
+class ScheduleInline(ScheduleParts, PartOfTask, StackedInline):
     model = Schedule
     form = ScheduleForm
     extra = 0
@@ -285,22 +285,6 @@ class ScheduleInline(ScheduleParts, StackedInline):
                 return {**super().get_form_kwargs(index), "known": known}
 
         return WithArguments
-
-    # ``obj`` is the task.
-
-    def has_view_permission(self, request: HttpRequest, obj: Task | None = None) -> bool:
-        return is_anybody(request.user, "view_task") if obj is None else access.can(request.user, "view_task", obj)
-
-    def has_change_permission(self, request: HttpRequest, obj: Task | None = None) -> bool:
-        return is_anybody(request.user, "change_task") if obj is None else access.can(request.user, "change_task", obj)
-
-    def has_delete_permission(self, request: HttpRequest, obj: Task | None = None) -> bool:
-        return self.has_change_permission(request, obj)
-
-    def has_add_permission(self, request: HttpRequest, obj: Task | None = None) -> bool:
-        if obj is None:
-            return access.can_everywhere(request.user, "add_task")
-        return self.has_change_permission(request, obj)
 
 
 @admin.register(Schedule)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from scheduler.wakeup import wake_folder
 
 if TYPE_CHECKING:
     import uuid
+    from collections.abc import Iterator
 
     from scheduler.models import Run
 
@@ -61,27 +63,14 @@ class LocalExecutor:
             return  # a row of a restored backup: its result is there, or its supervisor lives
         if run.uuid in self._launches:
             return  # under way, or its answer is still to be taken
-        try:
-            with override(None):  # what is wrong with it is kept, in English: people of several languages read it
-                program = programs.resolve(run.task.program_root, run.task.program_path)
-                interpreter = programs.interpreter(run.task.interpreter)
+        with _in_one_sentence(folder.path):
+            program = programs.resolve(run.task.program_root, run.task.program_path)
+            interpreter = programs.interpreter(run.task.interpreter)
             user = user_of(run.task.program_root)
-            environment = _environment_of(run.task, user)
+            environment = environment_for(run.task.environment, user)
             outputs.make_run_folders(run.uuid, (user["uid"], user["gid"]) if user else None)
-            # Not flushed: after a crash of the machine the claimed run is launched again, and this is written anew.
             argv = [str(interpreter or sys.executable), str(program), *run.arguments]
-            spec = _spec(run, argv, environment, user)
-            spec |= limits.of_run(run, self.limits_problem)
-            if run.task.cleanup_path:
-                with override(None):
-                    spec["cleanup"] = _cleanup(run.task, argv[0])
-            folder.write(protocol.SPEC, spec, durable=False)
-        except programs.ProgramError as error:
-            raise LaunchError(str(error)) from error
-        except OSError as error:
-            raise LaunchError(f"{error.strerror or error}: {error.filename or folder.path}") from error
-        except KeyError as error:
-            raise LaunchError(f"SCHEDULER['STORE_GROUP'] or SCHEDULER['PROGRAM_USERS']: {error.args[0]}") from error
+            self._write_spec(run, argv, environment, user)
         may_be_warm = (
             run.task.environment == Task.Environment.DJANGO
             and not run.task.cold_start
@@ -92,11 +81,29 @@ class LocalExecutor:
         self._launches[run.uuid] = launch or ColdLaunch(folder.path, environment)
 
     def collect(self, run: Run) -> None:
-        if run.uuid not in self._launches:
-            # A clean-up command that is still to be run gets what it would have got from the first supervisor.
-            task = run.task
-            environment = _environment_of(task, user_of(task.program_root)) if task.cleanup_path else {}
-            self._launches[run.uuid] = ColdLaunch(outputs.run_folder(run.uuid).path, environment)
+        if run.uuid in self._launches:
+            return
+        folder, task = outputs.run_folder(run.uuid), run.task
+        environment: dict[str, str] = {}
+        with _in_one_sentence(folder.path):
+            outputs.make_store_folder(run.uuid)  # somebody may have removed it
+            is_damaged = folder.read(protocol.SPEC) is None
+            if is_damaged or task.cleanup_path:
+                # A clean-up command that is still to be run gets what it would have got from the first supervisor.
+                user = user_of(task.program_root)
+                environment = environment_for(task.environment, user)
+            if is_damaged:
+                interpreter = programs.interpreter(task.interpreter)
+                self._write_spec(run, [str(interpreter or sys.executable)], environment, user)
+        self._launches[run.uuid] = ColdLaunch(folder.path, environment)
+
+    def _write_spec(self, run: Run, argv: list[str], environment: dict[str, str], user: dict[str, Any] | None) -> None:
+        spec = _spec(run, argv, environment, user) | limits.of_run(run, self.limits_problem)
+        if run.task.cleanup_path:
+            spec["cleanup"] = _cleanup(run.task, argv[0])
+        # Not flushed: a crash of the machine may leave it without its content. The run is launched again then, or what
+        # it left is collected, and this is written anew.
+        outputs.run_folder(run.uuid).write(protocol.SPEC, spec, durable=False)
 
     def is_launching(self, run_uuid: uuid.UUID) -> bool:
         launch = self._launches.get(run_uuid)
@@ -113,8 +120,25 @@ class LocalExecutor:
         return failures
 
 
-def environment_for(kind: str) -> dict[str, str]:
-    """The environment of a program: an allow-list, and with ``Task.Environment.DJANGO`` what the settings read."""
+@contextmanager
+def _in_one_sentence(folder: str) -> Iterator[None]:
+    """What is wrong with a run becomes a LaunchError, in English: it is kept, for people of several languages."""
+    try:
+        with override(None):
+            yield
+    except programs.ProgramError as error:
+        raise LaunchError(str(error)) from error
+    except OSError as error:
+        raise LaunchError(f"{error.strerror or error}: {error.filename or folder}") from error
+    except KeyError as error:
+        raise LaunchError(f"SCHEDULER['STORE_GROUP'] or SCHEDULER['PROGRAM_USERS']: {error.args[0]}") from error
+
+
+def environment_for(kind: str, user: dict[str, Any] | None = None) -> dict[str, str]:
+    """The environment of a program: an allow-list, and with ``Task.Environment.DJANGO`` what the settings read.
+
+    ``user`` is whom it runs as, as ``user_of`` says.
+    """
     given = scheduler_settings()
     names = list(given.environment)
     if kind == Task.Environment.DJANGO:
@@ -125,11 +149,6 @@ def environment_for(kind: str) -> dict[str, str]:
     # A site that is run with a PYTHONPATH of its own finds its modules there.
     paths += os.environ.get("PYTHONPATH", "").split(os.pathsep)
     environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    return environment
-
-
-def _environment_of(task: Task, user: dict[str, Any] | None) -> dict[str, str]:
-    environment = environment_for(task.environment)
     if user is not None:
         environment |= {"HOME": user["home"], "USER": user["name"], "LOGNAME": user["name"]}
     return environment

@@ -82,6 +82,12 @@ class Pausable(models.Model):
         return self.paused_by_name or gettext("the scheduler")
 
 
+def in_this_language(kept: str) -> str:
+    """What ``pause_in_words`` said in English when it was kept; only the scheduler's own name is translated."""
+    who, colon, why = kept.partition(":")
+    return f"{gettext('the scheduler')}{colon}{why}" if who == "the scheduler" else kept
+
+
 class SchedulerState(Pausable):
     """The scheduler as a whole: its one row says whether it is paused (drained: what runs may end, nothing starts)."""
 

@@ -24,6 +24,7 @@ from scheduler.wakeup import wake_on_commit
 
 from . import locks, turns
 from .group import ConcurrencyGroup, in_use_of
+from .pause import in_this_language
 from .program_version import ProgramVersion
 from .schedule import Schedule
 from .task import Task, validate_arguments
@@ -671,7 +672,7 @@ class Run(models.Model):
             case Reason.BAD_RULE:
                 return gettext("Not run: its schedule was disabled. %(detail)s") % values
             case Reason.PAUSED if self.detail:
-                return gettext("Not run: paused by %(detail)s") % values
+                return gettext("Not run: paused by %(detail)s") % {"detail": in_this_language(self.detail)}
             case Reason.PAUSED:
                 return gettext("Not run: the task was disabled.")
             case Reason.SCHEDULE_GONE:

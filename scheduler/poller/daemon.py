@@ -148,7 +148,8 @@ class PollerDaemon:
         """One round; how many runs, archives and questions of this host are under way after it."""
         # What is ready starts first: it is what somebody waits for, and the rest of the round takes longer.
         self._look_for_room()
-        known_busy = self.busy + self._claim(now, self.capacity - self.busy)
+        self._claim(now)
+        known_busy = self.busy
         self._report(now)
         self.agenda = agenda = look(self.row.pk, self.host.id, now)
         if agenda.stale or agenda.broken:
@@ -156,7 +157,7 @@ class PollerDaemon:
         self.decided = self._decide(now) if agenda.due else 0
         self.busy = self.watcher.look_at_all(now) if agenda.processing else self.watcher.rest()
         if self.decided or self.busy < known_busy:
-            self.busy += self._claim(now, self.capacity - self.busy)
+            self._claim(now)
         self.watcher.tidy()
         if agenda.removals:
             self._remove_deleted()
@@ -218,20 +219,19 @@ class PollerDaemon:
             decided, left = 0, due
         return decided + in_turn(left, lambda run: run.decide(now), STEP_SECONDS)
 
-    def _claim(self, now: datetime, places: int) -> int:
-        """Claim at most so many ready runs and launch them; how many."""
+    def _claim(self, now: datetime) -> None:
+        """Claim ready runs, as many as there are places here, and launch them."""
         if self.row.is_out_of_room or self.stopping:
-            return 0
+            return
         # A few more than there are places: another poller may be faster.
-        candidates = Run.objects.next_startable(now, places * 2)
-        claimed = 0
-        while candidates and claimed < places:
-            count = min(places - claimed, CLAIMS_AT_ONCE)
+        candidates = Run.objects.next_startable(now, (self.capacity - self.busy) * 2)
+        while candidates and self.busy < self.capacity:
+            count = min(self.capacity - self.busy, CLAIMS_AT_ONCE)
             batch, candidates = candidates[:count], candidates[count:]
-            for run in self._claim_together(batch, now):
-                claimed += 1
+            claimed = self._claim_together(batch, now)
+            self.busy += len(claimed)  # at once: they count also when the rest of the round fails
+            for run in claimed:
                 each(run, lambda run: self.watcher.launch(run, now))
-        return claimed
 
     def _claim_together(self, runs: list[Run], now: datetime) -> list[Run]:
         host, host_name = self.host.id, self.host.name

@@ -80,9 +80,7 @@ class Asker:
                 return
             interpreter = programs.interpreter(form.interpreter)
             user = user_of(form.program_root)
-            environment = environment_for(form.environment)
-            if user is not None:
-                environment |= {"HOME": user["home"], "USER": user["name"], "LOGNAME": user["name"]}
+            environment = environment_for(form.environment, user)
             self._start(form, [str(interpreter or sys.executable), str(DESCRIBE), str(program)], environment, user)
         except (programs.ProgramError, OSError, KeyError) as error:
             logger.warning("%s cannot be asked which arguments it takes: %s", form, error)

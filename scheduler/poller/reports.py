@@ -62,17 +62,20 @@ def _take(line: bytes, reports: Reports) -> None:
         return
     message = report.get("message")
     if isinstance(message, str) and message.strip():
-        # NUL cannot be stored in PostgreSQL, a lone surrogate cannot be encoded
-        clean = message.replace("\0", "").encode(errors="replace").decode()
-        reports.messages.append(clean[:MESSAGE_CHARACTERS])
+        reports.messages.append(storable(message)[:MESSAGE_CHARACTERS])
     if (done := _number(report.get("progress"))) is not None:
         label = report.get("label")
-        clean = label.replace("\0", "").encode(errors="replace").decode() if isinstance(label, str) else ""
+        clean = storable(label) if isinstance(label, str) else ""
         reports.progress = {
             "progress_done": done,
             "progress_total": _number(report.get("total")),
             "progress_label": clean[:LABEL_CHARACTERS],
         }
+
+
+def storable(text: str) -> str:
+    """A text as databases take it: NUL cannot be stored in PostgreSQL, a lone surrogate cannot be encoded."""
+    return text.replace("\0", "").encode(errors="replace").decode()
 
 
 def _number(value: object) -> float | None:

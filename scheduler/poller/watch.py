@@ -9,8 +9,10 @@ import logging
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Exists, OuterRef, UUIDField
 
@@ -20,7 +22,7 @@ from scheduler.models import OutputFile, ProcessSample, Run, RunEvent
 from scheduler.models.follow_up import FollowUp, after_end, lock_for_end
 from scheduler.poller.each import each
 from scheduler.poller.ends import Ends
-from scheduler.poller.reports import ALL_BYTES, read_reports
+from scheduler.poller.reports import ALL_BYTES, read_reports, storable
 from scheduler.poller.sampling import Sampler
 from scheduler.poller.versions import Versions
 from scheduler.prepared import Blank, PreparedRows
@@ -43,6 +45,8 @@ PATIENCE_SECONDS = 2.0
 SAMPLE_EVERY_SECONDS = 2.0
 MESSAGES_KEPT = 1000
 SHORT = timedelta(seconds=0.2)
+# A process that does not end is looked for again in the next round: the other runs do not wait for it.
+STRAYS_SECONDS = 1.0
 # Of the processes that a run folder names
 NAMES, NAME_LENGTH = 10, 50
 
@@ -56,6 +60,8 @@ class _Seen:
     next_collection: float = 0.0
     collections: int = 0
     is_followed: bool = False
+    strays: int = 0
+    is_held_up: bool = False
 
 
 @dataclass(slots=True)
@@ -104,7 +110,7 @@ class Watcher:
         seen = self._seen.setdefault(run.pk, _Seen())
         stage = folder.stage()
         if stage is Stage.NOT_STARTED and (run.started_at is not None or _was_removed(run, folder)):
-            self._folder_gone(run, folder, now)
+            self._folder_gone(run, folder, seen, now)
             return
         if stage is Stage.NOT_STARTED:
             self._not_started(run, folder, seen, now, failure)
@@ -124,11 +130,16 @@ class Watcher:
         match stage:
             case Stage.DONE:
                 names = (protocol.STARTED, protocol.TASK, protocol.EXIT, protocol.DONE)
-                self._ingest(run, {name: folder.read(name) for name in names}, now)
+                result = {name: folder.read(name) for name in names}
+                if result[protocol.DONE] is None:
+                    # A crash of the machine has left it without its content: the files are collected once more.
+                    Path(folder.file(protocol.DONE)).unlink(missing_ok=True)
+                    return
+                self._ingest(run, result, now)
             case Stage.DEAD:
                 self._dead(run, folder, seen, now)
             case Stage.ENDED:
-                self._collect(run, seen, now)
+                self._collect(run, seen)
 
     # Before the start
 
@@ -266,30 +277,40 @@ class Watcher:
             detail = f"The machine restarted at {_boot_time()}."
         else:
             detail = "Its supervisor was killed."
-            ended = end_strays(folder, {**(folder.read(protocol.SPEC) or {}), "run": str(run.uuid)})
-            if ended:
-                run.record(RunEvent.What.PROCESSES_ENDED, str(ended), now=now)
-            task = folder.read(protocol.TASK) or {}
-            if processes.of_run(
-                str(run.uuid), folder.path, leader=task.get("pid"), leader_ticks=task.get("start_ticks")
-            ):
-                return  # not finished while a process of it lives
+            if not self._end_strays(run, folder, seen, now):
+                return
         logger.warning("run %s: lost. %s", run.pk, detail)
         if folder.declare_lost(now.timestamp(), detail):
-            self._collect(run, seen, now)
+            self._collect(run, seen)
 
-    def _folder_gone(self, run: Run, folder: RunFolder, now: datetime) -> None:
+    def _end_strays(self, run: Run, folder: RunFolder, seen: _Seen, now: datetime) -> bool:
+        """End what is left of it; False while something is: a run is not finished while a process of it lives."""
+        spec = {**(folder.read(protocol.SPEC) or {}), "run": str(run.uuid)}
+        ended, is_one_left = end_strays(folder, spec, seconds=STRAYS_SECONDS)
+        seen.strays = max(seen.strays, ended)
+        if is_one_left:
+            if not seen.is_held_up:
+                logger.warning("run %s: its supervisor is gone, and a process of it cannot be ended yet", run.pk)
+            seen.is_held_up = True
+            return False
+        if seen.strays:
+            run.record(RunEvent.What.PROCESSES_ENDED, str(seen.strays), now=now)
+        return True
+
+    def _folder_gone(self, run: Run, folder: RunFolder, seen: _Seen, now: datetime) -> None:
         """Somebody has deleted the folder of a run that was started: a second start would find nothing in its way."""
-        end_strays(folder, {"run": str(run.uuid)})
-        if processes.of_run(str(run.uuid), folder.path, leader=run.pid, leader_ticks=None):
-            return  # not finished while a process of it lives: look again in the next round
+        if not self._end_strays(run, folder, seen, now):
+            return
         logger.warning("run %s: lost. Its run folder is gone.", run.pk)
         self._ingest(run, {}, now)
 
-    def _collect(self, run: Run, seen: _Seen, now: datetime) -> None:
+    def _collect(self, run: Run, seen: _Seen) -> None:
         """Have the files collected that a dead supervisor left; with growing pauses, since a full disk may be why."""
         if self.executor.is_launching(run.uuid) or time.monotonic() < seen.next_collection:
             return
+        if seen.collections > 0:
+            log = outputs.run_folder(run.uuid).file(protocol.SUPERVISOR_LOG)
+            logger.warning("run %s: its files cannot be collected yet: see %s", run.pk, log)
         seen.collections += 1
         seen.next_collection = time.monotonic() + min(2.0**seen.collections, 60.0)
         try:
@@ -299,12 +320,12 @@ class Watcher:
 
     def _ingest(self, run: Run, result: dict[str, Any], now: datetime) -> None:
         """Write a run's end and its files into the database; its folder is removed at the end of the round."""
-        exited = result.get(protocol.EXIT) or {"reason": Reason.LOST, "detail": "Its run folder is gone."}
+        exited = _exit(result)
         done = result.get(protocol.DONE) or {}
         try:
             rows = outputs.rows_of_files(run, done, now)
             problems = outputs.problems_of(done)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, ValidationError):
             # A program that runs as the scheduler's own user can write into its run folder.
             rows, problems = [], ["the list of collected files is damaged"]
         started, task = result.get(protocol.STARTED), result.get(protocol.TASK)
@@ -326,7 +347,7 @@ class Watcher:
                 to=status,
                 token=run.claim_token,
                 reason=reason,
-                detail=str(exited.get("detail", "")),
+                detail=storable(str(exited.get("detail", ""))),
                 exit_code=_number(exited.get("exit_code"), 256),
                 signal=_number(exited.get("signal"), 128),
                 **values,
@@ -335,7 +356,7 @@ class Watcher:
                 if rows:
                     OutputFile.objects.bulk_create(rows, ignore_conflicts=True)
                 events.append((RunEvent.What.FINISHED, reason))
-                RunEvent.write(RunEvent(run=run, what=what, text=text, at=now) for what, text in events)
+                RunEvent.write(RunEvent(run=run, what=what, text=storable(text), at=now) for what, text in events)
                 if status is Status.FAILED or vars(run).get("has_follow_ups", True):
                     after_end(run.pk, now)
         self._ingested.append(run.uuid)
@@ -378,11 +399,18 @@ def _start_events(run: Run, started: dict[str, Any]) -> list[tuple[RunEvent.What
     return events
 
 
+def _exit(result: dict[str, Any]) -> dict[str, Any]:
+    """How the program ended; a run whose folder, or exit.json, says nothing of it is lost."""
+    if protocol.EXIT not in result:
+        return {"reason": Reason.LOST, "detail": "Its run folder is gone."}
+    exited: dict[str, Any] = result[protocol.EXIT] or {}
+    if exited.get("reason") in Reason.values:
+        return exited
+    return {**exited, "reason": Reason.LOST, "detail": "The file that says how it ended is damaged."}
+
+
 def _outcome(exited: dict[str, Any]) -> tuple[Status, Reason]:
-    try:
-        reason = Reason(str(exited.get("reason")))
-    except ValueError:
-        return Status.FAILED, Reason.LOST  # the file is damaged
+    reason = Reason(exited["reason"])
     if reason is Reason.STOPPED_BY_USER:
         return Status.CANCELLED, reason
     if reason is Reason.EXIT_CODE and exited.get("exit_code") == 0:

@@ -6,11 +6,11 @@ about the run's result.
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any
 
 from .folder import CLEANUP, EXIT, RunFolder
+from .program import in_words
 from .supervise import Supervision, become_subreaper
 
 # What it may write in addition to the log of the run, which may be full.
@@ -25,18 +25,18 @@ def clean_up(folder: RunFolder, spec: dict[str, Any]) -> dict[str, Any]:
 class _CleanUp(Supervision):
     def do(self, exited: dict[str, Any]) -> dict[str, Any]:
         self.outcome: dict[str, Any] = {}
+        self._open()
         try:
             self.folder.mark_started({"at": time.time()}, CLEANUP)
         except FileExistsError:
             return self.outcome  # the supervisor that began it was killed
         become_subreaper()
-        self._open()
-        os.write(self.log, b"[scheduler] clean-up\n")
+        self._keep(b"[scheduler] clean-up\n")
         try:
             program = self._fork()
             self._take(program)
         except OSError as error:
-            self._write_result({"reason": "launch_error", "detail": str(error)})
+            self._write_result({"reason": "launch_error", "detail": in_words(error)})
             self.ended = True
         else:
             self._let_go(

@@ -116,7 +116,7 @@ class RunFolder:
             os.write(descriptor, json.dumps({"version": VERSION, **content}).encode())
             os.fsync(descriptor)
         except OSError:
-            os.unlink(self.file(STARTED))  # nothing was started: when the disk has room again, it may be
+            os.unlink(self.file(name))  # nothing was started: when the disk has room again, it may be
             raise
         finally:
             os.close(descriptor)
@@ -182,18 +182,20 @@ class RunFolder:
 
         The order counts, since a supervisor may start or end meanwhile. It takes the lock and then writes started.json:
         that is looked for first, so that a free lock means that its writer is dead. It writes exit.json and done.json
-        and then lets go of the lock: they are looked for last, so that what a free lock's owner wrote is final.
+        and then lets go of the lock: they are looked for after it, so that what a free lock's owner wrote is final. The
+        tombstone is there before anything of the folder is removed: without it, what was not found never was there.
         """
         started = self.has(STARTED)
         held = self.lock_holder() is not None
-        if self.has(DONE):
+        done, ended = self.has(DONE), self.has(EXIT)
+        if os.path.lexists(self.tombstone):
+            return Stage.RETIRED  # also while the rest of the folder is being removed
+        if done:
             return Stage.DONE
-        if self.has(EXIT):
+        if ended:
             return Stage.COLLECTING if held else Stage.ENDED
         if held:
             return Stage.RUNNING if self.has(TASK) else Stage.STARTING
-        if os.path.lexists(self.tombstone):
-            return Stage.RETIRED  # also while the rest of the folder is being removed
         return Stage.DEAD if started else Stage.NOT_STARTED
 
     def declare_lost(self, at: float, detail: str) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from .collect import collect
 from .folder import DONE, EXIT, SPEC, STARTED, SUPERVISOR_LOG, TASK, RunFolder
-from .program import Program
+from .program import Program, in_words
 from .supervise import Supervision, end_strays
 
 DIED = 3  # Python itself ends with 1 or 2 when something is wrong
@@ -67,8 +67,7 @@ def become_supervisor(
         supervise(folder, ready=taken, parked=parked)
     except BaseException as error:
         traceback.print_exc()
-        reason = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else str(error)
-        _answer(ready, reason or type(error).__name__)
+        _answer(ready, in_words(error))
         code = 1
     finally:
         sys.stderr.flush()

@@ -68,7 +68,7 @@ def fork_program(
         try:
             _become_program(me, user, orders, orders_end, output_end, execute or _exec, prepare)
         except BaseException as error:
-            os.write(trouble_end, str(getattr(error, "strerror", None) or error).encode())
+            os.write(trouble_end, in_words(error).encode(errors="replace"))
         finally:
             os._exit(127)  # nothing that goes wrong here may go on as the supervisor
     for descriptor in (orders, trouble_end, output_end):
@@ -126,6 +126,13 @@ def _become_program(
 
         limits.apply(order["limits"])
     execute(order["argv"], order["variables"])
+
+
+def in_words(error: BaseException) -> str:
+    """What went wrong, and with which file."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return str(error) or type(error).__name__
 
 
 def _not_default() -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import resource
 import select
@@ -13,7 +14,7 @@ from typing import Any
 
 from . import processes
 from .folder import CONTROL, OUTPUT, REPORTS, STOP, TASK, RunFolder
-from .program import READ_BYTES, Program, fork_program
+from .program import READ_BYTES, Program, fork_program, in_words
 
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 LOOK_EVERY_SECONDS = 1.0
@@ -61,7 +62,7 @@ class Supervision:
             program = self._findable_program()
         except OSError as error:
             # The program has not run: it still waits for the word to go on, and ends without it.
-            self._write_result({"reason": "launch_error", "detail": str(error)})
+            self._write_result({"reason": "launch_error", "detail": in_words(error)})
             self.ended = True
         else:
             self._let_go(program, ready)
@@ -327,10 +328,14 @@ def become_subreaper() -> None:
     processes.libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def end_strays(folder: RunFolder, spec: dict[str, Any]) -> int:
-    """End what is left of a run whose supervisor died, in passes until nothing is found; how many there were."""
+def end_strays(folder: RunFolder, spec: dict[str, Any], *, seconds: float = math.inf) -> tuple[int, bool]:
+    """End what is left of a run whose supervisor died, in passes until nothing is found, or so much time is spent.
+
+    How many there were, and whether one is left: another user's, or one that the kernel does not let end yet.
+    """
     task = folder.read(TASK) or {}
-    ended = 0
+    deadline = time.monotonic() + seconds
+    ended: set[int] = set()
     if "cgroup" in spec:
         from .limits import Cgroup
 
@@ -338,9 +343,8 @@ def end_strays(folder: RunFolder, spec: dict[str, Any]) -> int:
     while strays := processes.of_run(
         spec["run"], folder.path, leader=task.get("pid"), leader_ticks=task.get("start_ticks")
     ):
-        sent = processes.send(signal.SIGKILL, strays)
-        ended += sent
-        if not sent:
-            break  # they belong to another user, or are just going
+        if not processes.send(signal.SIGKILL, strays) or time.monotonic() >= deadline:
+            return len(ended), True
+        ended |= {stray.pid for stray in strays}
         time.sleep(TREE_LOOK_SECONDS)
-    return ended
+    return len(ended), False

@@ -181,7 +181,8 @@ def _back(request: HttpRequest, run: Run | None) -> HttpResponse:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    # Also printable, as PostgreSQL takes no NUL.
+    return printable(" ".join(text.split()))
 
 
 def _name(run: Run) -> str:

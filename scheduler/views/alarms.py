@@ -16,6 +16,7 @@ from django.views.decorators.http import require_safe
 from scheduler import access
 from scheduler.models import Alarm
 
+from . import keyset
 from .gate import person, refused, staff_action, staff_page
 from .notices import alarm_rows, with_related
 from .page import render_page
@@ -34,7 +35,7 @@ def alarms(request: HttpRequest) -> HttpResponseBase:
     everything = request.GET.get("all") == "1"
     visible = access.visible_alarms(user)
     found = with_related(visible.order_by("-id") if everything else visible.open())
-    before = _number(request.GET.get("before", ""))
+    before = keyset.number(request.GET.get("before", ""))
     if before is not None:
         found = found.filter(pk__lt=before)
     page = list(found[: PAGE + 1])
@@ -74,7 +75,7 @@ def alarms_dismiss(request: HttpRequest) -> HttpResponseBase:
     """Dismiss all open alarms that the user may, up to the newest one that the page showed."""
     user = person(request)
     tasks = access.may_dismiss(user) & access.visible_tasks(user)
-    up_to = _number(request.POST.get("up_to", ""))
+    up_to = keyset.number(request.POST.get("up_to", ""))
     count = 0
     if up_to is not None:
         count = Alarm.objects.filter(task__in=tasks, pk__lte=up_to).dismiss(by=user, now=timezone.now())
@@ -89,7 +90,3 @@ def _back(request: HttpRequest) -> HttpResponseBase:
 
 def _url(query: dict[str, str]) -> str:
     return reverse("scheduler:alarms") + (f"?{urlencode(query)}" if query else "")
-
-
-def _number(given: str) -> int | None:
-    return int(given) if given.isascii() and given.isdigit() and len(given) < 19 else None

@@ -16,6 +16,7 @@ from django.views.decorators.http import require_safe
 from scheduler import logs, outputs
 from scheduler.ansi import CODES_BYTES, Pen, paint
 
+from . import keyset
 from .gate import require, staff_data, visible_run
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def follow(request: HttpRequest, pk: int) -> HttpResponseBase:
     """
     run = visible_run(request, pk)
     require(request, "view_output", run.task)
-    offset = _number(request.GET.get("offset", "0"))
+    offset = keyset.number(request.GET.get("offset", "0"))
     if offset is None:
         return HttpResponseBadRequest(gettext("“offset” must be a whole number of bytes."), content_type="text/plain")
     window = logs.after(outputs.log_path(run), offset, is_over=run.is_finished)
@@ -74,12 +75,12 @@ def section(request: HttpRequest, run: Run) -> dict[str, Any]:
     if "at" in given:
         return shown | _at(run, path, size, given["at"], text)
     if "error" in given:
-        return shown | _error(run, path, size, _number(given["error"]) or 0)
+        return shown | _error(run, path, size, keyset.number(given["error"]) or 0)
     if text:
-        return shown | _matches(path, size, text, _number(given.get("from", "")) or 0)
-    if (offset := _number(given.get("after", ""))) is not None:
+        return shown | _matches(path, size, text, keyset.number(given.get("from", "")) or 0)
+    if (offset := keyset.number(given.get("after", ""))) is not None:
         return shown | _window(run, logs.after(path, offset, is_over=run.is_finished))
-    if (offset := _number(given.get("before", ""))) is not None:
+    if (offset := keyset.number(given.get("before", ""))) is not None:
         return shown | _window(run, logs.before(path, offset))
     return shown | _tail(run, path)
 
@@ -182,15 +183,11 @@ def _query(**parameters: object) -> str:
     return f"?{urlencode(given)}#log" if given else ""
 
 
-def _number(given: str) -> int | None:
-    return int(given) if given.isascii() and given.isdigit() and len(given) < 19 else None
-
-
 def _place(given: str, size: int) -> int | None:
     """Bytes from the start: of a number of bytes, or of a percentage."""
     text = given.strip().replace(",", ".")
     if not text.endswith("%"):
-        return _number(text)
+        return keyset.number(text)
     try:
         share = float(text.removesuffix("%").strip())
     except ValueError:

@@ -65,7 +65,7 @@ def chosen_task(request: HttpRequest) -> Task | None:
     given = request.GET.get("task", "")
     if not given:
         return None
-    return visible_task(request, int(given) if given.isascii() and given.isdigit() and len(given) < 19 else 0)
+    return visible_task(request, keyset.number(given) or 0)
 
 
 def _tables(request: HttpRequest, task: Task | None, now: datetime) -> dict[str, Any]:

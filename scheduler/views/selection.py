@@ -16,13 +16,15 @@ from scheduler import access
 from scheduler.models import Run, Task
 from scheduler.states import Status
 
+from . import keyset
+
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
     from django.db.models import QuerySet
 
     from scheduler.models.run import RunQuerySet
 
-Position = tuple[datetime, int]
+    from .keyset import Position
 
 ANY = ("", _("any"))
 NEWEST_FIRST = ("-finished_at", "-id")
@@ -140,7 +142,7 @@ def _matching(runs: RunQuerySet, chosen: dict[str, Any], task: Task | None) -> R
 def _number(text: str) -> int | None:
     """The number of a run in “#123”."""
     number = text.removeprefix("#")
-    return int(number) if number != text and number.isascii() and number.isdigit() and len(number) < 19 else None
+    return keyset.number(number) if number != text else None
 
 
 def _says(text: str) -> Q:
@@ -155,9 +157,5 @@ def _midnight(day: date | None, *, days: int = 0) -> datetime | None:
 def _beyond(runs: RunQuerySet, before: Position | None, after: Position | None) -> RunQuerySet:
     runs = runs.finished().filter(finished_at__isnull=False)
     if after is not None:
-        at, pk = after
-        return runs.filter(finished_at__gte=at).filter(Q(finished_at__gt=at) | Q(pk__gt=pk))
-    if before is not None:
-        at, pk = before
-        return runs.filter(finished_at__lte=at).filter(Q(finished_at__lt=at) | Q(pk__lt=pk))
-    return runs
+        return keyset.above(runs, "finished_at", after)
+    return runs if before is None else keyset.below(runs, "finished_at", before)

@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext
@@ -88,8 +87,7 @@ def task_slots(request: HttpRequest, pk: int) -> HttpResponseBase:
     if not_run:
         runs = runs.not_run()
     if before is not None:
-        at, key = before
-        runs = runs.filter(slot_at__lte=at).filter(Q(slot_at__lt=at) | Q(pk__lt=key))
+        runs = keyset.below(runs, "slot_at", before)
     page = list(runs[: PAGE + 1])
     shown = page[:PAGE]
     last = shown[-1] if len(page) > PAGE else None

@@ -20,6 +20,7 @@ from scheduler.models import FollowUp, Poller, Task, TaskGroupObjectPermission, 
 from scheduler.models.task import ACTION_LABELS, TASK_PERMISSIONS
 from scheduler.states import Status
 
+from . import keyset
 from .charts import duration_chart
 from .gate import person, staff_page, visible_task
 from .page import render_page
@@ -51,7 +52,6 @@ def detail(request: HttpRequest, pk: int) -> HttpResponseBase:
     task = visible_task(request, pk)
     now = timezone.now()
     may = access.actions_on(request.user, [task])[task.pk]
-    before = request.GET.get("before", "")
     context = {
         "task": task,
         "title": logs.printable(task.name),
@@ -63,7 +63,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponseBase:
         "allowed": [label for codename, label in ACTION_LABELS.items() if codename in may],
         **_schedules(task, now),
         **_active(request, task, now),
-        **_history(task, now, int(before) if before.isascii() and before.isdigit() and len(before) < 19 else None),
+        **_history(task, now, keyset.number(request.GET.get("before", ""))),
         **_follow_ups(request, task),
         **_program(task, may),
         "holders": _holders(task) if "manage_access" in may else None,

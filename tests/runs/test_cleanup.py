@@ -150,6 +150,16 @@ def test_it_is_not_run_a_second_time_when_its_supervisor_is_killed_meanwhile(wor
     assert (run.exit_code, len(cleaned(world, run)), ended(run)) == (3, 1, ["nobody saw its end"])
 
 
+def test_it_runs_later_when_its_supervisor_could_not_write_into_the_log(world: World) -> None:
+    source = """
+        import os, shutil, sys
+        shutil.rmtree(os.path.realpath("../../../store/" + os.environ["SCHEDULER_RUN"]))
+        sys.exit(3)
+        """
+    run = world.finish(world.start(with_cleanup(world, source)), poller=world.poller())
+    assert (run.exit_code, len(cleaned(world, run)), ended(run)) == (3, 1, ["exit code 0"])
+
+
 def test_it_has_the_limits_of_the_task(world: World) -> None:
     show = "import resource; print(resource.getrlimit(resource.RLIMIT_NOFILE))"
     run = world.finish(world.start(with_cleanup(world, "print('x')", show, open_files=99)), poller=world.poller())
