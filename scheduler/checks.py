@@ -7,10 +7,11 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from django.apps import apps
 from django.conf import settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, connections, router
 
 from scheduler.conf import scheduler_settings
 
@@ -149,6 +150,16 @@ def check_site(**_kwargs: Any) -> list[checks.CheckMessage]:
                 "USE_TZ is False: without time zones the scheduler cannot tell when something is due.",
                 hint="Set USE_TZ = True.",
                 id="scheduler.E006",
+            )
+        )
+    run = apps.get_model("scheduler", "Run")
+    if {router.db_for_read(run), router.db_for_write(run)} != {DEFAULT_DB_ALIAS}:
+        found.append(
+            checks.Error(
+                "DATABASE_ROUTERS send reads or writes of the scheduler's tables to another database than 'default': "
+                "its locks would not hold there.",
+                hint="Let the routers answer 'default' (or None) for the app 'scheduler'.",
+                id="scheduler.E011",
             )
         )
     return found

@@ -25,6 +25,13 @@ def test_this_project_is_set_up_as_it_should_be() -> None:
     assert run_checks(tags=["scheduler"]) == []
 
 
+class Replica:
+    """A site's router that sends what is only read to a copy of its database."""
+
+    def db_for_read(self, _model: object, **_hints: object) -> str:
+        return "replica"
+
+
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
@@ -34,6 +41,7 @@ def test_this_project_is_set_up_as_it_should_be() -> None:
         ("SENDFILE_ROOT", None, "scheduler.E004"),
         ("SENDFILE_BACKEND", "", "scheduler.E005"),
         ("USE_TZ", False, "scheduler.E006"),
+        ("DATABASE_ROUTERS", ["tests.test_checks.Replica"], "scheduler.E011"),
         ("AUTHENTICATION_BACKENDS", ["django.contrib.auth.backends.ModelBackend"], "scheduler.E007"),
     ],
 )

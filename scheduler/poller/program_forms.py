@@ -14,6 +14,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from django.db import DataError
+
 from scheduler import programs
 from scheduler.conf import scheduler_settings
 from scheduler.executors.launches import SUPERVISOR, SUPERVISOR_COMMAND
@@ -124,8 +126,6 @@ def _ingest(form: ProgramForm, done: dict[str, Any] | None, now: datetime) -> No
         form.take_answer(now, problem="silent")
     else:
         try:
-            answer = json.loads(done["said"])
-        except ValueError:
+            form.take_answer(now, answer=json.loads(done["said"]))
+        except (ValueError, DataError):  # PostgreSQL takes no NUL, such as one in the words of a program
             form.take_answer(now, problem="unreadable")
-        else:
-            form.take_answer(now, answer=answer)

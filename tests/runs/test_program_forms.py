@@ -6,6 +6,7 @@ import os
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from django.db import connection
 from django.utils import timezone
 
 from scheduler.argument_fields import known_form
@@ -80,6 +81,11 @@ def test_a_program_that_ends_before_says_nothing(world: World) -> None:
 def test_a_program_that_fails_before_says_why(world: World) -> None:
     row = ask(world, "import nowhere_to_be_found")
     assert row.answer == {"problem": "ModuleNotFoundError: No module named 'nowhere_to_be_found'"}
+
+
+def test_words_that_the_database_does_not_take_are_no_reason_to_ask_again_for_ever(world: World) -> None:
+    row = ask(world, r"parser.add_argument('--nul', help='a\0b')")
+    assert row.problem == ("unreadable" if connection.vendor == "postgresql" else "")
 
 
 def test_a_program_that_has_changed_meanwhile_is_not_asked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
