@@ -1,8 +1,9 @@
 """The warm process: Django is loaded once, and each run is forked from it, so that a start costs milliseconds.
 
 The poller starts it with exactly the environment of a ``django`` task, and hands it jobs over a socket: the path of a
-run folder, and with it a pipe for the answer. Whoever takes a job is a supervisor that was forked for this one run, its
-program's process being forked already; a few of them are kept parked. The warm process itself touches no run.
+run folder, and with it a pipe for the answer. Whoever takes a job is a supervisor that was forked beforehand, and its
+program's process too; a few of them are kept parked. A supervisor has one run at a time, a program's process no other
+ever. The warm process itself touches no run.
 
 It ends by itself as soon as the code that it has loaded has changed, and when its poller is gone.
 """
@@ -32,6 +33,11 @@ from scheduler.supervisor.supervise import become_subreaper, identity
 
 LOOK_EVERY_MILLISECONDS = 1000
 JOB_BYTES = 4096
+# A supervisor that is taken may be back by then: only if not, another one is forked.
+REFILL_MILLISECONDS = 50
+# A supervisor that has done a run waits for another one for so long, and does so many at most.
+IDLE_SECONDS = 2
+RUNS_OF_A_SUPERVISOR = 100
 PID = struct.Struct("i")
 STANDARD = {0, 1, 2}
 
@@ -168,44 +174,60 @@ def _changed_at(path: str) -> float:
 
 @dataclass(slots=True)
 class _Forks:
-    """Keeps so many supervisors parked; with none, one is forked when a job waits."""
+    """Keeps so many supervisors parked; with none, one is forked when a job waits.
+
+    A supervisor that has done its job waits for the next one for a while, with a new process for the program: where
+    many runs follow each other, that saves one of two forks.
+    """
 
     jobs: socket.socket
     status: int
     parked: int
     kept: frozenset[int]
     """The descriptors that start-up code has opened: a program has them too."""
-    _taken: int = -1
-    _taken_end: int = -1
+    _told: int = -1
+    _tell: int = -1
+    """By this pipe a supervisor says that it has taken a job (its pid), or waits for another one (minus its pid)."""
     _waiting: set[int] = field(default_factory=set)
 
     def keep(self, code: LoadedCode) -> None:
         """Fork until the code changes or the poller closes the socket."""
-        self._taken, self._taken_end = os.pipe()
+        self._told, self._tell = os.pipe()
+        self.jobs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", IDLE_SECONDS, 0))
         poll = select.poll()
-        poll.register(self._taken, select.POLLIN)
+        poll.register(self._told, select.POLLIN)
         # A parked supervisor takes its job from the socket itself; that it was closed is reported in any case.
         poll.register(self.jobs, 0 if self.parked else select.POLLIN)
         looked_at = time.monotonic()
         while True:
-            while len(self._waiting) < self.parked:
+            if self.parked and not self._waiting:
                 self._fork()
-            happened = dict(poll.poll(LOOK_EVERY_MILLISECONDS))
+            is_short = len(self._waiting) < self.parked
+            happened = dict(poll.poll(REFILL_MILLISECONDS if is_short else LOOK_EVERY_MILLISECONDS))
             if happened.get(self.jobs.fileno(), 0) & (select.POLLHUP | select.POLLERR):
                 return
-            if self._taken in happened:
-                self._waiting.discard(*PID.unpack(os.read(self._taken, PID.size)))
+            if self._told in happened:
+                self._note()
             elif happened:
                 if not self._waiting:
                     self._fork()
                 # Until it has taken the job, the socket goes on saying that one waits.
-                select.select([self._taken], [], [], LOOK_EVERY_MILLISECONDS / 1000)
+                select.select([self._told], [], [], LOOK_EVERY_MILLISECONDS / 1000)
                 self._forget_ended()
-            if time.monotonic() - looked_at >= LOOK_EVERY_MILLISECONDS / 1000 or not happened:
-                looked_at = time.monotonic()  # also where runs start all the time
+            elif is_short:
+                self._fork()
+            if time.monotonic() - looked_at >= LOOK_EVERY_MILLISECONDS / 1000:
+                looked_at = time.monotonic()
                 self._forget_ended()
                 if code.has_changed():
                     return
+
+    def _note(self) -> None:
+        for (number,) in PID.iter_unpack(os.read(self._told, PID.size * 100)):
+            if number < 0:
+                self._waiting.add(-number)
+            else:
+                self._waiting.discard(number)
 
     def _forget_ended(self) -> None:
         """A supervisor may be killed before it has taken a job; SIGCHLD being ignored, nothing of it is left."""
@@ -226,31 +248,58 @@ class _Forks:
             os._exit(1)
 
     def _be_supervisor(self) -> None:
-        """Fork the program's process, wait for a job, and do it."""
+        """Fork the program's process, wait for a job, and do it; then the next one, if there soon is one."""
         os.setsid()
         os.close(self.status)
-        os.close(self._taken)
+        os.close(self._told)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        processes.call_this_process("parked")
         become_subreaper()
         identity()  # looked up while nobody waits for it
-        program = fork_program(execute=self._execute, prepare=_prepare)
-        launch.rehearse()
-        job, descriptors, _flags, _address = socket.recv_fds(self.jobs, JOB_BYTES, 1)
-        if not job:
-            return  # the poller has let go of it: the code has changed, or the poller has ended
-        os.set_inheritable(descriptors[0], False)
-        if _has_ended(program):
-            program = fork_program(execute=self._execute)  # killed while it was parked: no fault of the run
-        launch.become_supervisor(RunFolder(os.fsdecode(job)), descriptors[0], program, self._make_room)
+        errors = os.dup(2)
+        own = STANDARD | self.kept | {self.jobs.fileno(), self._tell, errors}
+        for number in range(RUNS_OF_A_SUPERVISOR if self.parked else 1):
+            processes.call_this_process("parked")
+            program = fork_program(execute=self._execute, prepare=_prepare)
+            if number == 0:
+                launch.rehearse()
+            else:
+                self._say(-os.getpid())
+            job = self._take_job(patient=number == 0)
+            if job is None:
+                return
+            folder, answer = job
+            if _has_ended(program):
+                program = fork_program(execute=self._execute)  # killed while it was parked: no fault of the run
+            if not launch.do_run(folder, answer, program, self._make_room):
+                return
+            # No process of the run is left, and so nothing of it may stay open here, above all not its folder.
+            os.chdir("/")
+            os.dup2(errors, 2)
+            _close_all_but(own)
+
+    def _take_job(self, *, patient: bool) -> tuple[RunFolder, int] | None:
+        """A run's folder, and where to answer; None when there is nothing more to do for this process."""
+        while True:
+            try:
+                job, descriptors, _flags, _address = socket.recv_fds(self.jobs, JOB_BYTES, 1)
+            except BlockingIOError:  # none for so long
+                if patient:
+                    continue
+                self._say(os.getpid())
+                return None
+            if not job:
+                return None  # the poller has let go of it: the code has changed, or the poller has ended
+            os.set_inheritable(descriptors[0], False)
+            return RunFolder(os.fsdecode(job)), descriptors[0]
 
     def _make_room(self) -> None:
         """Have another one parked. Not before the program is under way: the fork would take the processor from it."""
-        with suppress(BrokenPipeError):  # the warm process was killed
-            os.write(self._taken_end, PID.pack(os.getpid()))
-        os.close(self._taken_end)
-        self.jobs.close()
+        self._say(os.getpid())
         processes.call_this_process("supervisor")
+
+    def _say(self, number: int) -> None:
+        with suppress(BrokenPipeError):  # the warm process was killed
+            os.write(self._tell, PID.pack(number))
 
     def _execute(self, argv: list[str], variables: dict[str, str]) -> None:
         os.environ.update(variables)

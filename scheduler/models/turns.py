@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from .run import Run, RunQuerySet
 
 # How many of the oldest runs that wait are looked at one by one, of all or of each lane and priority
-WINDOW = 64
+WINDOW = 16
 STEP = timedelta(days=1)  # what one step of priority is worth
 
 

@@ -17,13 +17,18 @@ class Ends:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._followed: dict[int, int] = {}  # descriptor -> pid
+        self._followed: dict[int, int] = {}  # pid -> descriptor
 
     def fileno(self) -> int:
         return self._epoll.fileno()
 
     def follow(self, pid: int, start_ticks: int) -> bool:
-        """Follow a process until its end; False when the very process is gone already, or cannot be followed."""
+        """Follow a process until its end; False when the very process is gone already, or cannot be followed.
+
+        A supervisor may have one run after the other: it is followed once.
+        """
+        if pid in self._followed and processes.is_alive(pid, start_ticks):
+            return True
         try:
             descriptor = os.pidfd_open(pid)
         except OSError:
@@ -32,21 +37,24 @@ class Ends:
         if not processes.is_alive(pid, start_ticks):
             os.close(descriptor)
             return False
-        self._followed[descriptor] = pid
+        self._forget(pid)
+        self._followed[pid] = descriptor
         self._epoll.register(descriptor, select.EPOLLIN)
         return True
 
     def drain(self) -> None:
-        for descriptor, _event in self._epoll.poll(0):
-            self._forget(descriptor)
+        ended = {descriptor for descriptor, _event in self._epoll.poll(0)}
+        for pid in [pid for pid, descriptor in self._followed.items() if descriptor in ended]:
+            self._forget(pid)
 
     def close(self) -> None:
-        for descriptor in list(self._followed):
-            self._forget(descriptor)
+        for pid in list(self._followed):
+            self._forget(pid)
         self._epoll.close()
 
-    def _forget(self, descriptor: int) -> None:
-        if self._followed.pop(descriptor, None) is not None:
+    def _forget(self, pid: int) -> None:
+        descriptor = self._followed.pop(pid, None)
+        if descriptor is not None:
             with contextlib.suppress(OSError):
                 self._epoll.unregister(descriptor)
             os.close(descriptor)

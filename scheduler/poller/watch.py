@@ -254,7 +254,10 @@ class Watcher:
     def _sample(self, runs: list[Run], now: datetime) -> None:
         supervisors: dict[int, Run] = {}
         for run in runs:
-            started = outputs.run_folder(run.uuid).read(protocol.STARTED) or {}
+            folder = outputs.run_folder(run.uuid)
+            if folder.has(protocol.DONE):
+                continue  # its supervisor may have another run
+            started = folder.read(protocol.STARTED) or {}
             pid, ticks = started.get("pid"), started.get("start_ticks")
             if isinstance(pid, int) and isinstance(ticks, int) and processes.is_alive(pid, ticks):
                 supervisors[pid] = run

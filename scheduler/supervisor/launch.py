@@ -42,14 +42,19 @@ def main(argv: list[str]) -> None:
     become_supervisor(folder, ready)
 
 
-def become_supervisor(
-    folder: RunFolder, ready: int, parked: Program | None = None, then: Callable[[], None] | None = None
-) -> NoReturn:
-    """Do a run's work and end this process; ``ready`` is told "ok" once it is in hand, or else what is wrong.
+def become_supervisor(folder: RunFolder, ready: int) -> NoReturn:
+    """Do a run's work and end this process, which leads a session and is nobody's child that anybody waits for."""
+    os._exit(0 if do_run(folder, ready) else 1)
 
-    This process leads a session and is nobody's child that anybody waits for. ``parked`` is the program's process if
-    it was forked beforehand; if there is nothing for it to do it ends with this one. ``then`` is called once the
-    program is under way, and may not fail.
+
+def do_run(
+    folder: RunFolder, ready: int, parked: Program | None = None, then: Callable[[], None] | None = None
+) -> bool:
+    """Do a run's work; False when something went wrong that leaves this process of no further use.
+
+    ``ready`` is told "ok" once the run is in hand, or else what is wrong. ``parked`` is the program's process if it was
+    forked beforehand; if there is nothing for it to do it ends with this one. ``then`` is called once the program is
+    under way, and may not fail.
     """
 
     def taken() -> None:
@@ -60,7 +65,6 @@ def become_supervisor(
         if then is not None:
             then()
 
-    code = 0
     try:
         if parked is None:
             _detach(folder)  # the launcher waits for the end of this stderr
@@ -68,10 +72,10 @@ def become_supervisor(
     except BaseException as error:
         traceback.print_exc()
         _answer(ready, in_words(error))
-        code = 1
+        return False
     finally:
         sys.stderr.flush()
-        os._exit(code)
+    return True
 
 
 def rehearse() -> None:

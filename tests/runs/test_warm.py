@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -20,7 +21,7 @@ from scheduler import outputs
 from scheduler.executors import launches, warm_process
 from scheduler.executors.local import LocalExecutor
 from scheduler.models import Poller, Run, Task
-from scheduler.states import Status
+from scheduler.states import Reason, Status
 from scheduler.supervisor import processes
 
 from .conftest import fresh, is_alive, parked_below, supervisor_pid, wait_until
@@ -288,6 +289,60 @@ def test_so_many_are_parked_as_the_settings_say(world: World, settings: Any, num
     runs = [world.start(world.task(TELL_HOW, name=f"p{each}")) for each in range(4)]
     assert [world.log(world.finish(run, poller=poller)) for run in runs] == ["warm\n"] * 4
     wait_until(lambda: len(_parked(poller)) == number, "as many wait as before")
+
+
+# One supervisor has one run after the other
+
+OF_ITS_SUPERVISOR = """
+    import json, os
+    place = f"/proc/{os.getppid()}"
+    links = [f"{place}/cwd", *(f"{place}/fd/{name}" for name in os.listdir(f"{place}/fd"))]
+    print(json.dumps([os.getppid(), [os.readlink(link) for link in links if os.path.lexists(link)]]))
+    """
+
+
+def test_a_supervisor_has_one_run_after_the_other_and_nothing_of_the_one_before_is_left_open(
+    world: World, settings: Any
+) -> None:
+    settings.SCHEDULER = {**settings.SCHEDULER, "PARKED": 1}
+    poller, task = world.poller(), world.task(OF_ITS_SUPERVISOR)
+    runs_of: dict[int, list[str]] = {}
+
+    def one_more() -> bool:
+        run = world.finish(world.start(task), poller=poller)
+        pid, paths = json.loads(world.log(run))
+        runs_of.setdefault(pid, []).append(str(run.uuid))
+        others = [uuid for uuids in runs_of.values() for uuid in uuids if uuid != str(run.uuid)]
+        assert any(str(run.uuid) in path for path in paths)
+        assert [path for path in paths if any(uuid in path for uuid in others)] == []
+        return len(runs_of[pid]) == 3
+
+    wait_until(one_more, "a supervisor has its third run")
+
+
+def test_a_supervisor_that_is_killed_in_its_second_run_loses_only_that(world: World, settings: Any) -> None:
+    settings.SCHEDULER = {**settings.SCHEDULER, "PARKED": 1}
+    poller, short, long = world.poller(), world.task("pass", name="short"), world.task(WAIT, name="long")
+    known: set[int] = set()
+    done: list[Run] = []
+
+    def has_one_again() -> Run | None:
+        done.append(world.start(short))
+        world.finish(done[-1], poller=poller)
+        known.add(json.loads(Path(outputs.run_folder(done[-1].uuid).tombstone).read_text())["started.json"]["pid"])
+        run, count = world.start(long), len(world.lines("starts"))
+        world.until(lambda: len(world.lines("starts")) > count, "it runs", poller=poller)
+        if supervisor_pid(run) in known:
+            return run
+        (world.folder / "go").touch()
+        world.finish(run, poller=poller)
+        (world.folder / "go").unlink()
+        return None
+
+    run = wait_until(has_one_again, "a supervisor has another run")
+    kill(supervisor_pid(run))
+    assert world.finish(run, poller=poller).reason == Reason.LOST
+    assert {fresh(each).status for each in done} == {Status.COMPLETED}
 
 
 def test_without_warm_starts_there_is_no_warm_process(world: World, settings: Any) -> None:
