@@ -104,8 +104,8 @@ def make_store_folder(run_uuid: uuid.UUID) -> None:
     _make_shared_folder(store_folder(run_uuid))
 
 
-def retire(run_uuid: uuid.UUID) -> None:
-    """Remove the folder of an ingested run, and keep its result beside it as a tombstone.
+def retire(run_uuid: uuid.UUID, result: dict[str, Any] | None = None) -> None:
+    """Remove the folder of an ingested run, and keep its result (read here, if it is not known) as a tombstone.
 
     The tombstone lets a row of a restored backup be ingested again, and never be started again.
     """
@@ -113,9 +113,8 @@ def retire(run_uuid: uuid.UUID) -> None:
     was_used = folder.has(protocol.SPEC) or folder.has(protocol.STARTED)
     # One that is there is the whole result: of the folder, a part may have been removed before the poller was killed.
     if was_used and not os.path.lexists(folder.tombstone):
-        names = (protocol.STARTED, protocol.TASK, protocol.EXIT, protocol.DONE)
         # Not flushed: it matters only when an older database is restored after the machine crashed in this moment.
-        protocol.write_json(folder.tombstone, {name: folder.read(name) for name in names}, durable=False)
+        protocol.write_json(folder.tombstone, result or folder.result(), durable=False)
     _remove_folder(folder)
 
 

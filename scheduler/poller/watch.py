@@ -76,7 +76,7 @@ class Watcher:
     _versions: Versions = field(default_factory=Versions)
     _next_sample: float = 0.0
     _ended: int = 0
-    _ingested: list[uuid.UUID] = field(default_factory=list)
+    _ingested: list[tuple[uuid.UUID, dict[str, Any]]] = field(default_factory=list)
 
     def look_at_all(self, now: datetime) -> int:
         """Look at every run of this host that is being processed; how many are so still."""
@@ -101,9 +101,9 @@ class Watcher:
         """Have the folders removed of the runs whose end was stored in this round; nobody has to wait for that."""
         while self._ingested:
             if self.sweeper is None:
-                _retire(self._ingested.pop())
+                _retire(*self._ingested.pop())
             else:
-                self.sweeper.submit(_retire, self._ingested.pop())
+                self.sweeper.submit(_retire, *self._ingested.pop())
 
     def _look(self, run: Run, now: datetime, failure: str | None) -> None:
         folder = outputs.run_folder(run.uuid)
@@ -129,8 +129,7 @@ class Watcher:
         self.take_reports(run, folder, now, until_end=stage is Stage.DONE)
         match stage:
             case Stage.DONE:
-                names = (protocol.STARTED, protocol.TASK, protocol.EXIT, protocol.DONE)
-                result = {name: folder.read(name) for name in names}
+                result = folder.result()
                 if result[protocol.DONE] is None:
                     # A crash of the machine has left it without its content: the files are collected once more.
                     Path(folder.file(protocol.DONE)).unlink(missing_ok=True)
@@ -362,7 +361,7 @@ class Watcher:
                 RunEvent.write(RunEvent(run=run, what=what, text=storable(text), at=now) for what, text in events)
                 if status is Status.FAILED or vars(run).get("has_follow_ups", True):
                     after_end(run.pk, now)
-        self._ingested.append(run.uuid)
+        self._ingested.append((run.uuid, result))
         self._ended += 1
 
 
@@ -371,9 +370,9 @@ def _was_removed(run: Run, folder: RunFolder) -> bool:
     return not folder.exists() and outputs.log_path(run).exists()
 
 
-def _retire(run_uuid: uuid.UUID) -> None:
+def _retire(run_uuid: uuid.UUID, result: dict[str, Any]) -> None:
     try:
-        outputs.retire(run_uuid)
+        outputs.retire(run_uuid, result)
     except OSError:
         logger.exception("run folder %s: not removed; the next start of a poller tries it again", run_uuid)
 

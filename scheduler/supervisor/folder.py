@@ -85,6 +85,10 @@ class RunFolder:
         """The content of one of the JSON files; None when it is not there, or is no JSON."""
         return read_json(self.file(name))
 
+    def result(self) -> dict[str, dict[str, Any] | None]:
+        """What is known of the run's start and end: the content of each of these files."""
+        return {name: self.read(name) for name in (STARTED, TASK, EXIT, DONE)}
+
     def write(self, name: str, content: dict[str, Any], *, durable: bool = True) -> None:
         """Write a JSON file so that it is there wholly or not at all; a durable one also after the machine crashed."""
         write_json(self.file(name), content, durable=durable)

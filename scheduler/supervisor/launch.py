@@ -60,8 +60,7 @@ def do_run(
     def taken() -> None:
         _answer(ready, "ok")
         if parked is not None:
-            with suppress(OSError):  # of a full disk: what it says is in the poller's log then
-                _detach(folder)
+            _detach(folder)
         if then is not None:
             then()
 
@@ -70,11 +69,10 @@ def do_run(
             _detach(folder)  # the launcher waits for the end of this stderr
         supervise(folder, ready=taken, parked=parked)
     except BaseException as error:
-        traceback.print_exc()
+        with suppress(OSError):
+            _note(folder, traceback.format_exc())
         _answer(ready, in_words(error))
         return False
-    finally:
-        sys.stderr.flush()
     return True
 
 
@@ -129,11 +127,16 @@ def supervise(folder: RunFolder, *, ready: Callable[[], None], parked: Program |
 def _detach(folder: RunFolder) -> None:
     os.chdir(folder.path)
     nothing = os.open(os.devnull, os.O_RDWR)
-    log = os.open(folder.file(SUPERVISOR_LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    for source, target in ((nothing, 0), (nothing, 1), (log, 2)):
-        os.dup2(source, target)
+    for descriptor in (0, 1, 2):
+        os.dup2(nothing, descriptor)
     os.close(nothing)
-    os.close(log)
+
+
+def _note(folder: RunFolder, text: str) -> None:
+    """Write down what went wrong, for those who look for it; where nothing does, there is one file less to remove."""
+    log = os.open(folder.file(SUPERVISOR_LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    with os.fdopen(log, "w", errors="replace") as file:
+        file.write(text)
 
 
 def _answer(ready: int, text: str) -> None:

@@ -18,6 +18,7 @@ from .program import READ_BYTES, Program, fork_program, in_words
 
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 LOOK_EVERY_SECONDS = 1.0
+SHORT_SECONDS = 0.05
 TREE_LOOK_SECONDS = 0.05
 NAMED_AT_MOST = 10  # processes that are named to people
 READS_AT_ONCE = 64  # a program that never stops writing must not keep the supervisor from looking at the rest
@@ -117,7 +118,6 @@ class Supervision:
         }
         program.go(output, self.spec["argv"], variables, self.spec.get("limits"))
         ready()
-        self.control = self._open_control()
         self.trouble = program.wait_for_start()
         try:
             self.child = os.pidfd_open(self.pid)
@@ -140,6 +140,9 @@ class Supervision:
         """Stay until the program has ended or must be stopped."""
         timeout = self.spec.get("timeout_seconds")
         deadline = None if timeout is None else self.started_at + float(timeout)
+        self._step(SHORT_SECONDS)
+        if not self.ended:  # nobody pokes for the sake of a shorter one
+            self.control = self._open_control()
         while not self.ended and not self.stop_reason:
             left = LOOK_EVERY_SECONDS if deadline is None else deadline - time.monotonic()
             self._step(min(max(left, 0), LOOK_EVERY_SECONDS))
