@@ -132,7 +132,7 @@ def remove(run_uuid: uuid.UUID) -> bool:
     removed = 0
     with suppress(OSError), os.scandir(store) as entries:
         for entry in islice(entries, REMOVED_AT_ONCE):
-            os.unlink(entry.path)
+            Path(entry).unlink()
             removed += 1
     if removed == REMOVED_AT_ONCE:
         return False

@@ -74,7 +74,10 @@ def collect(folder: RunFolder, spec: dict[str, Any], found: dict[str, Any] | Non
             # One flush for all of them, before done.json says that they are there.
             libc.syncfs(store)
     # Not flushed: after a crash of the machine the collection is done again, with the same ids.
-    done = {"files": files, "problems": _first(problems), **found}
+    # Each that is named becomes a line of the run's history.
+    if unnamed := plan.get("unnamed", 0) + len(problems[NAMED_AT_MOST:]):
+        problems[NAMED_AT_MOST:] = [{"path": [], "why": f"{unnamed} more stayed behind"}]
+    done = {"files": files, "problems": problems, **found}
     if reached:
         done["limits"] = reached
     folder.write(DONE, done, durable=False)
@@ -114,18 +117,9 @@ def _plan(output: str, most: int, owners: set[int]) -> dict[str, Any]:
     except OSError as error:
         problems.append({"path": [], "why": f"the output folder cannot be read: {error.strerror}"})
     if too_many:
-        problems.append({"path": [], "why": f"{too_many} more files than the {most} that are collected"})
-    if unnamed:
-        problems.append({"path": [], "why": f"{unnamed} more stayed behind"})
-    return {"files": files, "problems": problems, "limits": {"output_files": most} if too_many else {}}
-
-
-def _first(problems: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What is told of them: each becomes a line of the run's history."""
-    if len(problems) <= 2 * NAMED_AT_MOST:
-        return problems
-    more = len(problems) - 2 * NAMED_AT_MOST
-    return [*problems[: 2 * NAMED_AT_MOST], {"path": [], "why": f"{more} more stayed behind"}]
+        problems.insert(0, {"path": [], "why": f"{too_many} more files than the {most} that are collected"})
+    limits = {"output_files": most} if too_many else {}
+    return {"files": files, "problems": problems, "unnamed": unnamed, "limits": limits}
 
 
 def _walk(folder: int, path: list[str], owners: set[int]) -> Iterator[tuple[list[str], str]]:
