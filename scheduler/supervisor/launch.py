@@ -60,7 +60,8 @@ def do_run(
     def taken() -> None:
         _answer(ready, "ok")
         if parked is not None:
-            _detach(folder)
+            with suppress(OSError):  # somebody has removed the folder: what is under way goes on
+                _detach(folder)
         if then is not None:
             then()
 
