@@ -71,7 +71,9 @@ def _in_a_scratch_folder(name: str, options: argparse.Namespace) -> bool:
         command = [sys.executable, "-m", "benchmarks.bounds", "--here", "--only", name, "--share", str(options.share)]
         # Its own working folder may be anything: the benchmarks are found as they were for this process.
         path = os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
-        return subprocess.run(command, env={**os.environ, **variables, "PYTHONPATH": path}, check=False).returncode == 0
+        # Not on the site's own database.
+        kept = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+        return subprocess.run(command, env={**kept, **variables, "PYTHONPATH": path}, check=False).returncode == 0
 
 
 def _measure(name: str, share: float) -> int:
@@ -384,6 +386,7 @@ def _cancel_all(bench: Bench) -> None:
 def _processes(bench: Bench) -> None:
     """1,000 programs at once, that sleep."""
     from scheduler.models import Run
+    from scheduler.supervisor.processes import descendants, everything
 
     count = max(int(1_000 * bench.share), 2)
     if (room := psutil.virtual_memory().available // MB // MB_OF_A_PROGRAM) < count:
@@ -401,10 +404,11 @@ def _processes(bench: Bench) -> None:
             seconds=HOUR,
         )
     pids = supervisors(runs)
-    everything = [process.pid for pid in pids for process in psutil.Process(pid).children(recursive=True)]
+    all_processes = everything()
+    below = [process.pid for pid in pids for process in descendants(pid, all_processes)]
     bench.supervisor.rss = max(_kilobytes(pid, "status", "VmHWM") for pid in pids) / 1024
     bench.supervisor.pss = sum(_kilobytes(pid, "smaps_rollup", "Pss") for pid in pids) / 1024 / count
-    programs = sum(_kilobytes(pid, "smaps_rollup", "Pss") for pid in everything) / 1024
+    programs = sum(_kilobytes(pid, "smaps_rollup", "Pss") for pid in below) / 1024
     bench.say(f"all supervisors {bench.supervisor.pss * count:,.0f} MB, all programs {programs:,.0f} MB (PSS)")
     bench.say(f"the poller has {len(list(Path(f'/proc/{bench.poller}/fd').iterdir()))} open files, of {OPEN_FILES}")
     bench.busy(max(20 * bench.share, 2))
