@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import uuid
 from contextlib import ExitStack
@@ -16,7 +17,7 @@ from django.utils import timezone
 from scheduler import outputs
 from scheduler.executors.local import LocalExecutor
 from scheduler.models import ProcessSample, Run, StoreRemoval, Task
-from scheduler.poller import PollerDaemon, daemon, ends, reports
+from scheduler.poller import PollerDaemon, daemon, reports
 from scheduler.poller.ends import Ends
 from scheduler.states import Status
 from scheduler.supervisor import collect, processes
@@ -140,7 +141,7 @@ def test_of_an_endless_message_no_more_is_read_than_of_all_reports(
 
 
 def test_following_many_supervisors_leaves_half_of_the_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ends.resource, "getrlimit", lambda _which: (5, 5))
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (5, 5))
     found = Ends()
     with ExitStack() as stack:
         stack.callback(found.close)
