@@ -9,6 +9,7 @@ import shutil
 import unicodedata
 import uuid
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NAME_BYTES = 150
+NUMBER_BYTES = 12  # room for what makes a name unique
+REMOVED_AT_ONCE = 1000  # files of a deleted run, so that nobody's run waits for that
 SHARED_FOLDER_MODE = 0o2750
 
 
@@ -135,12 +138,23 @@ def _keep_result(folder: protocol.RunFolder, result: dict[str, Any] | None) -> b
     return True
 
 
-def remove(run_uuid: uuid.UUID) -> None:
-    """Remove all that a deleted run left on disk; an empty tombstone stays, so that it can never start again."""
-    folder = run_folder(run_uuid)
+def remove(run_uuid: uuid.UUID) -> bool:
+    """Remove what a deleted run left on disk; an empty tombstone stays, so that it can never start again.
+
+    Of very many files it removes a part, and returns False: the rest is for the next time.
+    """
+    folder, store = run_folder(run_uuid), store_folder(run_uuid)
     protocol.write_json(folder.tombstone, {})
     _remove_folder(folder)
-    shutil.rmtree(store_folder(run_uuid), ignore_errors=True)
+    removed = 0
+    with suppress(OSError), os.scandir(store) as entries:
+        for entry in islice(entries, REMOVED_AT_ONCE):
+            Path(entry).unlink()
+            removed += 1
+    if removed == REMOVED_AT_ONCE:
+        return False
+    shutil.rmtree(store, ignore_errors=True)
+    return True
 
 
 def _remove_folder(folder: protocol.RunFolder) -> None:
@@ -156,9 +170,10 @@ def rows_of_files(run: Run, done: dict[str, Any], now: datetime) -> list[OutputF
     Raises KeyError, TypeError, ValueError or ValidationError when it is damaged.
     """
     taken: set[str] = set()
+    numbers: dict[str, int] = {}
     rows = []
     for entry in done.get("files", ()):
-        name = _unique(display_name("/".join(entry["path"])), taken)
+        name = _unique(display_name("/".join(entry["path"])), taken, numbers)
         row = OutputFile(id=entry["id"], run=run, name=name, size=entry["size"], sha256=entry["sha256"], created_at=now)
         row.clean_fields(exclude=["run"])
         rows.append(row)
@@ -197,16 +212,22 @@ def _cut(text: str, size: int) -> str:
     return text.encode()[:size].decode(errors="ignore")
 
 
-def _unique(name: str, taken: set[str]) -> str:
-    candidate, number = name, 1
+def _unique(name: str, taken: set[str], numbers: dict[str, int]) -> str:
+    """The name, with a number if it is taken; ``numbers`` are the last ones, which are not tried again.
+
+    A program may leave ten thousand files of one name: all that are cut to the same share their numbers.
+    """
+    if name not in taken:
+        taken.add(name)
+        return name
+    stem, dot, extension = name.rpartition(".")
+    stem, ending = (stem, dot + extension) if dot and stem and len(extension) <= 20 else (name, "")
+    same = _cut(stem, NAME_BYTES - NUMBER_BYTES - len(ending.encode())) + ending
+    candidate = name
     while candidate in taken:
-        number += 1
-        stem, dot, extension = name.rpartition(".")
-        suffix = f" ({number})"
-        if dot and stem and len(extension) <= 20:
-            candidate = _cut(stem, NAME_BYTES - len(f"{suffix}.{extension}".encode())) + f"{suffix}.{extension}"
-        else:
-            candidate = _cut(name, NAME_BYTES - len(suffix)) + suffix
+        numbers[same] = numbers.get(same, 1) + 1
+        suffix = f" ({numbers[same]}){ending}"
+        candidate = _cut(stem, NAME_BYTES - len(suffix.encode())) + suffix
     taken.add(candidate)
     return candidate
 

@@ -269,10 +269,18 @@ class Watcher:
         peaks = dict(
             ProcessSample.objects.filter(run__in=supervisors.values()).values_list("run_id", "memory_peak_bytes")
         )
+        samples = []
         for pid, sample in self._sampler.sample(list(supervisors)).items():
             run = supervisors[pid]
             peak = max(peaks.get(run.pk, 0), sample["memory_bytes"])
-            ProcessSample.objects.update_or_create(run=run, defaults={**sample, "at": now, "memory_peak_bytes": peak})
+            samples.append(ProcessSample(run=run, at=now, memory_peak_bytes=peak, **sample))
+        # A few statements for all of them: a thousand runs would keep the database busy for seconds.
+        ProcessSample.objects.bulk_create(
+            samples,
+            update_conflicts=True,
+            unique_fields=["run"],
+            update_fields=["at", "cpu_percent", "memory_bytes", "memory_peak_bytes", "processes"],
+        )
 
     # After its end
 
