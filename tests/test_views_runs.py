@@ -141,6 +141,35 @@ def test_a_run_that_is_being_stopped_says_how_long_that_may_take(
     assert "what still runs 10 s after that is killed" in page
 
 
+def test_a_stop_whose_time_is_over_says_what_its_processes_may_wait_for(
+    client: Client, make_run: MakeRun, poller: Poller
+) -> None:
+    asked = timezone.now() - timedelta(seconds=30)
+    run = make_run(Status.PROCESSING, host=poller.host, cancel_requested_at=asked, cancel_requested_by_name="olivia")
+    late = "The processes below have not ended although their time is over. What was killed and does not end waits in"
+    assert late not in client.get(run.get_absolute_url()).text  # its files are being collected
+    lives = [{"pid": 10, "parent": 1, "name": "sh", "cpu_percent": 0.0, "memory_bytes": 1}]
+    ProcessSample.objects.create(
+        run=run, at=timezone.now(), cpu_percent=0, memory_bytes=1, memory_peak_bytes=1, processes=lives
+    )
+    assert late in client.get(run.get_absolute_url()).text
+
+
+def test_processes_that_do_not_end_after_their_supervisor_are_named(
+    client: Client, make_run: MakeRun, poller: Poller
+) -> None:
+    run = make_run(Status.PROCESSING, host=poller.host)
+    say(run, "cp (77)", RunEvent.What.PROCESSES_LEFT)
+    page = client.get(run.get_absolute_url()).text
+    assert "Its supervisor is gone; what it left on host here was killed and does not end: cp (77)." in page
+    assert "or restart the machine: the run is over when it is gone." in page
+    assert "were killed and do not end: <bdi>cp (77)</bdi>" in page
+    Run.objects.filter(pk=run.pk).update(status=Status.FAILED, finished_at=timezone.now(), reason="lost")
+    page = client.get(run.get_absolute_url()).text
+    assert "Lost on host here; it may have run." in page
+    assert "does not end" not in page.partition('id="run-history"')[0]
+
+
 def test_a_due_slot_that_nobody_has_decided_about_is_not_said_to_start(
     client: Client, make_run: MakeRun, poller: Poller
 ) -> None:

@@ -713,6 +713,7 @@ class RunEvent(models.Model):
         NOT_COLLECTED = "not_collected", _("file not collected")
         PROCESSES_ENDED = "processes_ended", _("left-over processes ended")
         PROCESSES_KILLED = "processes_killed", _("did not end when asked, and were killed")
+        PROCESSES_LEFT = "processes_left", _("were killed and do not end")
         CLEANED_UP = "cleaned_up", _("clean-up command ended")
         NOT_LIMITED = "not_limited", _("limits of the whole run were not enforced")
         LAUNCHED_AGAIN = "launched_again", _("launched again")

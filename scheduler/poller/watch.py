@@ -49,6 +49,7 @@ MESSAGES_KEPT = 1000
 SHORT = timedelta(seconds=0.2)
 # A process that does not end is looked for again in the next round: the other runs do not wait for it.
 STRAYS_SECONDS = 1.0
+PASSES_IN_VAIN = 3
 # Of the processes that a run folder names
 NAMES, NAME_LENGTH = 10, 50
 
@@ -63,7 +64,7 @@ class _Seen:
     collections: int = 0
     is_followed: bool = False
     strays: int = 0
-    is_held_up: bool = False
+    passes_in_vain: int = 0
 
 
 @dataclass(slots=True)
@@ -302,16 +303,24 @@ class Watcher:
     def _end_strays(self, run: Run, folder: RunFolder, seen: _Seen, now: datetime) -> bool:
         """End what is left of it; False while something is: a run is not finished while a process of it lives."""
         spec = {**(folder.read(protocol.SPEC) or {}), "run": str(run.uuid)}
-        ended, is_one_left = end_strays(folder, spec, seconds=STRAYS_SECONDS)
+        ended, left = end_strays(folder, spec, seconds=STRAYS_SECONDS)
         seen.strays = max(seen.strays, ended)
-        if is_one_left:
-            if not seen.is_held_up:
-                logger.warning("run %s: its supervisor is gone, and a process of it cannot be ended yet", run.pk)
-            seen.is_held_up = True
+        if left:
+            # In the first pass it may be just ending.
+            seen.passes_in_vain += 1
+            if seen.passes_in_vain == PASSES_IN_VAIN:
+                self._note_what_is_left(run, left, now)
             return False
         if seen.strays:
             run.record(RunEvent.What.PROCESSES_ENDED, str(seen.strays), now=now)
         return True
+
+    def _note_what_is_left(self, run: Run, left: list[processes.Process], now: datetime) -> None:
+        """Say once, in the log and on the run's page, what keeps it unfinished."""
+        logger.warning("run %s: its supervisor is gone, and a process of it cannot be ended yet", run.pk)
+        if not run.events.filter(what=RunEvent.What.PROCESSES_LEFT).exists():
+            names = ", ".join(processes.name(process.pid) for process in left[:NAMES])
+            run.record(RunEvent.What.PROCESSES_LEFT, storable(names), now=now)
 
     def _folder_gone(self, run: Run, folder: RunFolder, seen: _Seen, now: datetime) -> None:
         """Somebody has deleted the folder of a run that was started: a second start would find nothing in its way."""

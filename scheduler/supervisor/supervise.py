@@ -331,10 +331,12 @@ def become_subreaper() -> None:
     processes.libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def end_strays(folder: RunFolder, spec: dict[str, Any], *, seconds: float = math.inf) -> tuple[int, bool]:
+def end_strays(
+    folder: RunFolder, spec: dict[str, Any], *, seconds: float = math.inf
+) -> tuple[int, list[processes.Process]]:
     """End what is left of a run whose supervisor died, in passes until nothing is found, or so much time is spent.
 
-    How many there were, and whether one is left: another user's, or one that the kernel does not let end yet.
+    How many there were, and which are left: another user's, or what the kernel does not let end yet.
     """
     task = folder.read(TASK) or {}
     deadline = time.monotonic() + seconds
@@ -347,9 +349,9 @@ def end_strays(folder: RunFolder, spec: dict[str, Any], *, seconds: float = math
         spec["run"], folder.path, leader=task.get("pid"), leader_ticks=task.get("start_ticks")
     ):
         if not processes.send(signal.SIGKILL, strays):
-            return len(ended), True
+            return len(ended), strays
         ended |= {stray.pid for stray in strays}
         if time.monotonic() >= deadline:
-            return len(ended), True
+            return len(ended), strays
         time.sleep(TREE_LOOK_SECONDS)
-    return len(ended), False
+    return len(ended), []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.utils import formats, timezone
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from .rows import Row
 
 SIGKILL = 9
+# So long after its grace time a process that was killed should be gone, and its run be finished.
+PATIENCE = timedelta(seconds=10)
 
 _BY_REASON = {
     Reason.EXIT_CODE: _("Its log says why."),
@@ -36,9 +39,17 @@ _BY_REASON = {
     Reason.PAUSED: _("Resume what is paused. Run the task now if this slot is still wanted."),
 }
 
+_DOES_NOT_END = _(
+    "What was killed and does not end waits in the kernel, mostly for a disk or a network that does not answer, or "
+    "belongs to another Unix user. Mend that, or restart the machine: the run is over when it is gone."
+)
 
-def sentence(row: Row) -> str:
-    """What is so at this instant: the row alone cannot know that nobody has looked for a while."""
+
+def sentence(row: Row, *, left: str = "") -> str:
+    """What is so at this instant: the row alone cannot know that nobody has looked for a while.
+
+    ``left`` names the processes that do not end although its supervisor is gone and they were killed.
+    """
     run = row.run
     if run.status == Status.QUEUED and row.note:
         return row.note
@@ -46,11 +57,17 @@ def sentence(row: Row) -> str:
         text = gettext("Was processing on host %(host)s, process %(pid)s, since %(time)s, when a poller last looked.")
         started = formats.date_format(timezone.localtime(run.started_at), "Y-m-d H:i:s")
         return text % {"host": run.host_name, "pid": run.pid, "time": started}
+    if left and run.status == Status.PROCESSING:
+        text = gettext("Its supervisor is gone; what it left on host %(host)s was killed and does not end: %(names)s.")
+        return text % {"host": run.host_name, "names": left}
     return run.sentence
 
 
-def advice(row: Row, *, pollers: bool) -> str:
-    """One or two sentences, or nothing when there is nothing to do; ``pollers``: whether any poller is up."""
+def advice(row: Row, *, pollers: bool, left: str = "", lives: bool = False) -> str:
+    """One or two sentences, or nothing when there is nothing to do.
+
+    ``pollers``: whether any poller is up; ``left``: as above; ``lives``: whether its page shows processes of it.
+    """
     run = row.run
     match run.status:
         case Status.QUEUED if row.waits and not pollers:
@@ -61,12 +78,22 @@ def advice(row: Row, *, pollers: bool) -> str:
                 "by itself."
             )
             return text % {"host": run.host_name}
+        case Status.PROCESSING if left:
+            return str(_DOES_NOT_END)
+        case Status.PROCESSING if lives and _should_have_ended(row):
+            late = gettext("The processes below have not ended although their time is over.")
+            return f"{late} {_DOES_NOT_END}"
         case Status.PROCESSING if run.cancel_requested_at is not None:
             text = gettext("Its processes were asked to end; what still runs %(seconds)s s after that is killed.")
             return text % {"seconds": run.task.grace_seconds}
         case Status.FAILED | Status.SKIPPED:
             return _of_finished(run)
     return ""
+
+
+def _should_have_ended(row: Row) -> bool:
+    asked, grace = row.run.cancel_requested_at, timedelta(seconds=row.run.task.grace_seconds)
+    return asked is not None and row.now > asked + grace + PATIENCE
 
 
 def _of_finished(run: Run) -> str:

@@ -59,12 +59,14 @@ def _state(request: HttpRequest, run: Run, now: datetime) -> dict[str, Any]:
     row = rows([run], user=person(request), now=now, alive=alive)[0]
     messages = list(run.events.filter(what=RunEvent.What.MESSAGE).order_by("-id")[: MESSAGES_AT_MOST + 1])
     events = list(run.events.exclude(what=RunEvent.What.MESSAGE).order_by("-id")[: EVENTS_AT_MOST + 1])[::-1]
+    left = next((event.text for event in events if event.what == RunEvent.What.PROCESSES_LEFT), "")
+    shown = _processes(run)
     return {
         "run": run,
         "row": row,
         "arguments": [shlex.quote(argument) for argument in run.arguments],
-        "sentence": sentence(row),
-        "advice": advice(row, pollers=bool(alive)),
+        "sentence": sentence(row, left=left),
+        "advice": advice(row, pollers=bool(alive), left=left, lives=bool(shown.get("processes"))),
         "program": _program(run),
         "messages_of_run": messages[:MESSAGES_AT_MOST],
         "messages_limit": MESSAGES_AT_MOST if len(messages) > MESSAGES_AT_MOST else None,
@@ -72,7 +74,7 @@ def _state(request: HttpRequest, run: Run, now: datetime) -> dict[str, Any]:
         "events_limit": EVENTS_AT_MOST if len(events) > EVENTS_AT_MOST else None,
         **chain(person(request), run),
         **_files(request, row),
-        **_processes(run),
+        **shown,
     }
 
 

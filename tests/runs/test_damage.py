@@ -163,6 +163,8 @@ def test_a_process_that_does_not_end_keeps_its_run_unfinished_and_holds_up_no_ot
         stuck.setattr(watch, "STRAYS_SECONDS", 0)  # one pass, as when listing the processes takes long
         os.kill(supervisor_pid(run), signal.SIGKILL)
         world.until(lambda: "cannot be ended yet" in caplog.text, "it is said", poller=poller)
+        [event] = run.events.filter(what=RunEvent.What.PROCESSES_LEFT)
+        assert f"sleep ({world.lines('pids')[0]})" in event.text
         other = world.finish(world.start(world.task("print('x')", name="other")), poller=poller)
         assert (other.status, fresh(run).status) == (Status.COMPLETED, Status.PROCESSING)
     monkeypatch.setattr(watch, "STRAYS_SECONDS", 0)
