@@ -82,6 +82,10 @@ def test_a_run_on_a_silent_host_is_unconfirmed(client: Client, make_run: MakeRun
     assert "no poller of this host has reported" in page
     assert "Was processing on host here, process 4242, since" in page
     assert "Processing on host" not in page
+    Run.objects.filter(pk=run.pk).update(cancel_requested_at=seen, cancel_requested_by_name="olivia")
+    asked = client.get(run.get_absolute_url()).text
+    assert "when a poller last looked. olivia has asked to stop it." in asked
+    assert "Is being stopped" not in asked
     assert (
         f"Unconfirmed since {timezone.localtime(seen):%H:%M}" in page
         or f"Unconfirmed since {timezone.localtime(seen):%Y-%m-%d %H:%M}" in page

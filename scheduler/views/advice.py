@@ -53,10 +53,14 @@ def sentence(row: Row, *, left: str = "") -> str:
     run = row.run
     if run.status == Status.QUEUED and row.note:
         return row.note
-    if row.unconfirmed and run.started_at is not None and run.cancel_requested_at is None:
+    if row.unconfirmed and run.started_at is not None:
         text = gettext("Was processing on host %(host)s, process %(pid)s, since %(time)s, when a poller last looked.")
         started = formats.date_format(timezone.localtime(run.started_at), "Y-m-d H:i:s")
-        return text % {"host": run.host_name, "pid": run.pid, "time": started}
+        text %= {"host": run.host_name, "pid": run.pid, "time": started}
+        if run.cancel_requested_by_name:
+            asked = gettext("%(user)s has asked to stop it.") % {"user": run.cancel_requested_by_name}
+            return f"{text} {asked}"
+        return text
     if left and run.status == Status.PROCESSING:
         text = gettext("Its supervisor is gone; what it left on host %(host)s was killed and does not end: %(names)s.")
         return text % {"host": run.host_name, "names": left}
