@@ -16,7 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from scheduler.models import OutputFile, Poller, ProcessSample, Recurrence, Run, Schedule, Task
+from scheduler.models import Alarm, OutputFile, Poller, ProcessSample, Recurrence, Run, Schedule, SchedulerState, Task
 from scheduler.states import Reason, Status
 from scheduler.views import keyset, main, past, selection
 
@@ -569,3 +569,15 @@ def test_a_page_does_not_ask_for_the_list_of_apps_that_it_does_not_show(
     monkeypatch.setattr(site, "get_app_list", lambda *_args: pytest.fail("It was asked for."))
     client.force_login(viewer)
     assert client.get("/scheduler/").status_code == 200
+
+
+def test_the_line_about_the_schedulers_health_names_pause_and_alarms(client: Client, owner: User, task: Task) -> None:
+    client.force_login(owner)
+    assert "health-alarms" not in client.get("/scheduler/").text
+    now = timezone.now()
+    Alarm.objects.create(task=task, kind=Alarm.Kind.LATE, at=now)
+    SchedulerState.get().pause(by=owner, why="Upgrade", now=now)
+    page = client.get("/scheduler/").text
+    line = page[page.index('<p class="health">') :].split("</p>")[0]
+    assert "1 alarm<" in line
+    assert ">paused<" in line
