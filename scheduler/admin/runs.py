@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from scheduler import access, audit
 from scheduler.models import AuditEntry, OutputFile, Run, RunEvent
 
+from . import theme
 from .base import CappedPaginator, SchedulerAdmin, VisibleTasksFilter, in_current_zone, is_anybody
 from .fields import join_arguments
 
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
     from django.db.models import Model, QuerySet
     from django.http import HttpRequest
 
-    TabularInline = admin.TabularInline[Any, Run]
+    TabularInline = theme.TabularInline[Any, Run]
 else:
-    TabularInline = admin.TabularInline
+    TabularInline = theme.TabularInline
 
 # A run may have left ten thousand files and any number of messages; the run's own page has them all.
 SHOWN_AT_MOST = 200
@@ -41,6 +42,7 @@ ACTED_ON_AT_MOST = 200
 class ReadOnlyInline(TabularInline):
     """The newest rows of a run, to look at."""
 
+    hide_title = True  # in unfold; in Django's admin a style sheet does it
     extra = 0
     can_delete = False
     view_on_site = False
@@ -136,10 +138,6 @@ class RunAdmin(SchedulerAdmin):
     actions = ("stop", "run_again")
     paginator = CappedPaginator
     inlines = (OutputFileInline, RunEventInline)
-
-    # Above each row the tabular inline would say the row once more.
-    class Media:
-        css = {"all": ["scheduler/admin.css"]}
 
     readonly_fields = (
         "page",
