@@ -249,7 +249,7 @@ class ScheduleForm(forms.Form):
 
     def _list_some(self, tasks: forms.ModelChoiceField[Any]) -> None:
         """Put only so many into the list: those whose names have all words of ``find``, and the chosen one."""
-        self.tasks_listed, self.is_cut = TASKS_LISTED, False
+        self.tasks_listed, self.is_cut, self.found = TASKS_LISTED, False, 0
         assert tasks.queryset is not None
         self.has_more_tasks = tasks.queryset.count() > TASKS_LISTED
         if not self.has_more_tasks:
@@ -260,6 +260,7 @@ class ScheduleForm(forms.Form):
         listed = {task.pk: task for task in found[: TASKS_LISTED + 1]}
         self.is_cut = len(listed) > TASKS_LISTED
         shown = list(listed.values())[:TASKS_LISTED]
+        self.found = len(shown)
         chosen = self._task()
         if chosen is not None and chosen.pk not in {task.pk for task in shown}:
             shown.insert(0, chosen)

@@ -372,6 +372,7 @@ def test_of_many_tasks_some_are_listed_and_the_others_are_found(
     assert listed() == ["Backup Amsterdam", "Backup Berlin"]
     assert "the search finds the others" in client.get(URL).text
     assert listed(find="cairo back") == ["Backup Cairo"]
+    assert "1 task was found" in client.get(URL, {"find": "cairo back"}).text
     assert listed(task=str(task.pk)) == [task.name, "Backup Amsterdam", "Backup Berlin"]  # what was chosen is there
     response = client.post(URL, filled(others[2], "now"))  # whether it is listed or not
     assert response.headers["Location"] == others[2].runs.get().get_absolute_url()
