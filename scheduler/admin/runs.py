@@ -291,7 +291,7 @@ class RunAdmin(SchedulerAdmin):
     # Who may
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
-        return access.visible_runs(request.user).order_by(*self.get_ordering(request))
+        return access.listed_runs(request.user).order_by(*self.get_ordering(request))
 
     def has_view_permission(self, request: HttpRequest, obj: Run | None = None) -> bool:
         return is_anybody(request.user, "view_task") if obj is None else access.can(request.user, "view_task", obj.task)
