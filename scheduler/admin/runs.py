@@ -277,8 +277,8 @@ class RunAdmin(SchedulerAdmin):
         self.message_user(request, text, messages.SUCCESS)
         if runs.unfinished().exists():
             text = gettext(
-                "Of more than %(limit)d selected runs only those are cancelled that wait and that no schedule asked for,"
-                " at most %(most)d at once. Others are left: do it again, or select fewer."
+                "Of more than %(limit)d selected runs only those are cancelled that wait and that no schedule asked "
+                "for, at most %(most)d at once. Others are left: do it again, or select fewer."
             )
             limits = {"limit": ACTED_ON_AT_MOST, "most": CANCELLED_AT_MOST}
             self.message_user(request, text % limits, messages.WARNING)
