@@ -144,6 +144,11 @@ def _kilobytes(pid: int, file: str, name: str) -> int:
     return 0
 
 
+def _processor_seconds(pid: int) -> float:
+    used = psutil.Process(pid).cpu_times()
+    return float(used.user + used.system)
+
+
 class Bench:
     """A poller, a web process, and somebody who is signed in."""
 
@@ -219,7 +224,7 @@ class Bench:
         if form is not None:
             body = urlencode([*form, ("csrfmiddlewaretoken", CSRF)])
             headers["Content-Type"] = "application/x-www-form-urlencoded"
-        begin = time.perf_counter()
+        begin, before = time.perf_counter(), _processor_seconds(self.web)
         connection.request("GET" if form is None else "POST", path, body, headers)
         answer = connection.getresponse()
         text, size = b"", 0
@@ -231,7 +236,8 @@ class Bench:
         if answer.status not in {200, 302}:
             raise SystemExit(f"{path} was answered with {answer.status}.")
         if name:
-            self.say(f"{name}: {_in_words(took)}, {size / 1024:,.0f} KB")
+            used = _in_words(_processor_seconds(self.web) - before)
+            self.say(f"{name}: {_in_words(took)} ({used} of processor), {size / 1024:,.0f} KB")
         return text.decode(errors="replace")
 
     # What is said
@@ -247,10 +253,9 @@ class Bench:
 
     def busy(self, seconds: float) -> None:
         """How much of a core the poller takes."""
-        process = psutil.Process(self.poller)
-        before = sum(process.cpu_times()[:2])
+        before = _processor_seconds(self.poller)
         time.sleep(seconds)
-        self.say(f"the poller takes {(sum(process.cpu_times()[:2]) - before) / seconds * 100:.0f} % of a core")
+        self.say(f"the poller takes {(_processor_seconds(self.poller) - before) / seconds * 100:.0f} % of a core")
 
     def say_memory(self) -> None:
         poller, web = (_kilobytes(pid, "status", "VmHWM") / 1024 for pid in (self.poller, self.web))
