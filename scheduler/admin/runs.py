@@ -41,7 +41,7 @@ TASKS_LISTED = 100
 ACTED_ON_AT_MOST = 200
 # Those that wait are cancelled by a few statements for many of them, and so many of them a time.
 CANCELLED_AT_ONCE = 1000
-CANCELLED_AT_MOST = 20_000
+CANCELLED_AT_MOST = 10_000
 
 
 class ReadOnlyInline(TabularInline):
