@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import grp
+import logging
 import os
 import shutil
 import unicodedata
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from scheduler.models import Run
+
+logger = logging.getLogger(__name__)
 
 NAME_BYTES = 150
 NUMBER_BYTES = 12  # room for what makes a name unique
@@ -107,18 +110,32 @@ def make_store_folder(run_uuid: uuid.UUID) -> None:
     _make_shared_folder(store_folder(run_uuid))
 
 
-def retire(run_uuid: uuid.UUID, result: dict[str, Any] | None = None) -> None:
-    """Remove the folder of an ingested run, and keep its result (read here, if it is not known) as a tombstone.
+def retire(ended: dict[uuid.UUID, dict[str, Any] | None]) -> None:
+    """Remove the folders of ingested runs, and keep their results (read here where None) as tombstones.
 
-    The tombstone lets a row of a restored backup be ingested again, and never be started again.
+    A tombstone lets a row be ingested again and never started again, when a backup is restored, and when a power cut
+    takes the database's last transactions along (SQLite by the settings of ``conf``, PostgreSQL if it is told so). All
+    of them are on the disk before the first folder goes, by one flush: one for each run would cost too much.
     """
-    folder = run_folder(run_uuid)
+    kept = [folder for run_uuid, result in ended.items() if _keep_result(folder := run_folder(run_uuid), result)]
+    if not kept:
+        return
+    protocol.flush_file_system(str(scheduler_settings().root / "runs"))
+    for folder in kept:
+        _remove_folder(folder)
+
+
+def _keep_result(folder: protocol.RunFolder, result: dict[str, Any] | None) -> bool:
+    """Write the tombstone, not flushed; False when that fails, and the folder stays."""
     was_used = folder.has(protocol.SPEC) or folder.has(protocol.STARTED)
-    # One that is there is the whole result: of the folder, a part may have been removed before the poller was killed.
-    if was_used and not os.path.lexists(folder.tombstone):
-        # Not flushed: it matters only when an older database is restored after the machine crashed in this moment.
-        protocol.write_json(folder.tombstone, result or folder.result(), durable=False)
-    _remove_folder(folder)
+    try:
+        # One that is there is the whole result: the poller may have been killed while it removed the folder.
+        if was_used and not folder.has_tombstone():
+            protocol.write_json(folder.tombstone, result or folder.result(), durable=False)
+    except OSError:
+        logger.exception("run folder %s: not removed; the next start of a poller tries it again", folder.path)
+        return False
+    return True
 
 
 def remove(run_uuid: uuid.UUID) -> bool:

@@ -104,6 +104,7 @@ class PollerDaemon:
                 if self.stopping and not self._is_over():
                     self._say_that_it_drains()
                 waker.wait(pause)
+            self.watcher.tidy(at_once=True)
         notify("STOPPING=1")
         self.notifications.close()
         self.executor.close()
@@ -204,9 +205,9 @@ class PollerDaemon:
     def _tidy(self) -> None:
         """Remove what pollers left that were killed: sockets, and the folders of runs that were ingested already."""
         remove_abandoned_sockets()
-        for run_uuid in outputs.run_uuids_with_folders():
-            if Run.objects.finished().filter(uuid=run_uuid).exists():
-                outputs.retire(run_uuid)
+        found = outputs.run_uuids_with_folders()
+        ended = [run_uuid for run_uuid in found if Run.objects.finished().filter(uuid=run_uuid).exists()]
+        outputs.retire(dict.fromkeys(ended))
 
     def _mend(self, now: datetime) -> None:
         """Put the next slot of schedules into the queue that have lost it, or whose rule has changed."""
