@@ -16,7 +16,9 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 SCHEDULER |= {  # noqa: F405
     "PROGRAM_ROOTS": {"benchmarks": PROJECT / "benchmarks" / "programs"},
     "CAPACITY": WORKERS,
-    "DJANGO_ENVIRONMENT": [*SCHEDULER["DJANGO_ENVIRONMENT"], "BENCHMARK_WORKERS"],  # noqa: F405
+    # A task can only lower it.
+    "LOG_BYTES": int(os.environ.get("BENCHMARK_LOG_MB", "256")) * 1024**2,
+    "DJANGO_ENVIRONMENT": [*SCHEDULER["DJANGO_ENVIRONMENT"], "BENCHMARK_WORKERS", "BENCHMARK_LOG_MB"],  # noqa: F405
 }
 
 # Peers

@@ -22,14 +22,16 @@ class Unusable(Exception):  # noqa: N818  (an outcome: what it is about is left 
     """Something cannot be measured here; the text says why in one sentence."""
 
 
-def wait_until(condition: Callable[[], Any], what: str, *, pause: float = 0.005) -> Any:
-    """The condition's value once it is true. Raises Unusable after a minute."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+def wait_until(
+    condition: Callable[[], Any], what: str, *, pause: float = 0.005, seconds: float = PATIENCE_SECONDS
+) -> Any:
+    """The condition's value once it is true. Raises Unusable after a minute, or the seconds given."""
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if value := condition():
             return value
         time.sleep(pause)
-    raise Unusable(f"Waited {PATIENCE_SECONDS:.0f} s in vain until {what}.")
+    raise Unusable(f"Waited {seconds:.0f} s in vain until {what}.")
 
 
 def free_port() -> int:

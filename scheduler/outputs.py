@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import grp
+import logging
 import os
 import shutil
 import unicodedata
 import uuid
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,11 @@ if TYPE_CHECKING:
 
     from scheduler.models import Run
 
+logger = logging.getLogger(__name__)
+
 NAME_BYTES = 150
+NUMBER_BYTES = 12  # room for what makes a name unique
+REMOVED_AT_ONCE = 1000  # files of a deleted run, so that nobody's run waits for that
 SHARED_FOLDER_MODE = 0o2750
 
 
@@ -104,26 +110,51 @@ def make_store_folder(run_uuid: uuid.UUID) -> None:
     _make_shared_folder(store_folder(run_uuid))
 
 
-def retire(run_uuid: uuid.UUID, result: dict[str, Any] | None = None) -> None:
-    """Remove the folder of an ingested run, and keep its result (read here, if it is not known) as a tombstone.
+def retire(ended: dict[uuid.UUID, dict[str, Any] | None]) -> None:
+    """Remove the folders of ingested runs, and keep their results (read here where None) as tombstones.
 
-    The tombstone lets a row of a restored backup be ingested again, and never be started again.
+    A tombstone lets a row be ingested again and never started again, when a backup is restored, and when a power cut
+    takes the database's last transactions along (SQLite by the settings of ``conf``, PostgreSQL if it is told so). All
+    of them are on the disk before the first folder goes, by one flush: one for each run would cost too much.
     """
-    folder = run_folder(run_uuid)
+    kept = [folder for run_uuid, result in ended.items() if _keep_result(folder := run_folder(run_uuid), result)]
+    if not kept:
+        return
+    protocol.flush_file_system(str(scheduler_settings().root / "runs"))
+    for folder in kept:
+        _remove_folder(folder)
+
+
+def _keep_result(folder: protocol.RunFolder, result: dict[str, Any] | None) -> bool:
+    """Write the tombstone, not flushed; False when that fails, and the folder stays."""
     was_used = folder.has(protocol.SPEC) or folder.has(protocol.STARTED)
-    # One that is there is the whole result: of the folder, a part may have been removed before the poller was killed.
-    if was_used and not os.path.lexists(folder.tombstone):
-        # Not flushed: it matters only when an older database is restored after the machine crashed in this moment.
-        protocol.write_json(folder.tombstone, result or folder.result(), durable=False)
-    _remove_folder(folder)
+    try:
+        # One that is there is the whole result: the poller may have been killed while it removed the folder.
+        if was_used and not folder.has_tombstone():
+            protocol.write_json(folder.tombstone, result or folder.result(), durable=False)
+    except OSError:
+        logger.exception("run folder %s: not removed; the next start of a poller tries it again", folder.path)
+        return False
+    return True
 
 
-def remove(run_uuid: uuid.UUID) -> None:
-    """Remove all that a deleted run left on disk; an empty tombstone stays, so that it can never start again."""
-    folder = run_folder(run_uuid)
+def remove(run_uuid: uuid.UUID) -> bool:
+    """Remove what a deleted run left on disk; an empty tombstone stays, so that it can never start again.
+
+    Of very many files it removes a part, and returns False: the rest is for the next time.
+    """
+    folder, store = run_folder(run_uuid), store_folder(run_uuid)
     protocol.write_json(folder.tombstone, {})
     _remove_folder(folder)
-    shutil.rmtree(store_folder(run_uuid), ignore_errors=True)
+    removed = 0
+    with suppress(OSError), os.scandir(store) as entries:
+        for entry in islice(entries, REMOVED_AT_ONCE):
+            Path(entry).unlink()
+            removed += 1
+    if removed == REMOVED_AT_ONCE:
+        return False
+    shutil.rmtree(store, ignore_errors=True)
+    return True
 
 
 def _remove_folder(folder: protocol.RunFolder) -> None:
@@ -139,9 +170,10 @@ def rows_of_files(run: Run, done: dict[str, Any], now: datetime) -> list[OutputF
     Raises KeyError, TypeError, ValueError or ValidationError when it is damaged.
     """
     taken: set[str] = set()
+    numbers: dict[str, int] = {}
     rows = []
     for entry in done.get("files", ()):
-        name = _unique(display_name("/".join(entry["path"])), taken)
+        name = _unique(display_name("/".join(entry["path"])), taken, numbers)
         row = OutputFile(id=entry["id"], run=run, name=name, size=entry["size"], sha256=entry["sha256"], created_at=now)
         row.clean_fields(exclude=["run"])
         rows.append(row)
@@ -180,16 +212,22 @@ def _cut(text: str, size: int) -> str:
     return text.encode()[:size].decode(errors="ignore")
 
 
-def _unique(name: str, taken: set[str]) -> str:
-    candidate, number = name, 1
+def _unique(name: str, taken: set[str], numbers: dict[str, int]) -> str:
+    """The name, with a number if it is taken; ``numbers`` are the last ones, which are not tried again.
+
+    A program may leave ten thousand files of one name: all that are cut to the same share their numbers.
+    """
+    if name not in taken:
+        taken.add(name)
+        return name
+    stem, dot, extension = name.rpartition(".")
+    stem, ending = (stem, dot + extension) if dot and stem and len(extension) <= 20 else (name, "")
+    same = _cut(stem, NAME_BYTES - NUMBER_BYTES - len(ending.encode())) + ending
+    candidate = name
     while candidate in taken:
-        number += 1
-        stem, dot, extension = name.rpartition(".")
-        suffix = f" ({number})"
-        if dot and stem and len(extension) <= 20:
-            candidate = _cut(stem, NAME_BYTES - len(f"{suffix}.{extension}".encode())) + f"{suffix}.{extension}"
-        else:
-            candidate = _cut(name, NAME_BYTES - len(suffix)) + suffix
+        numbers[same] = numbers.get(same, 1) + 1
+        suffix = f" ({numbers[same]}){ending}"
+        candidate = _cut(stem, NAME_BYTES - len(suffix.encode())) + suffix
     taken.add(candidate)
     return candidate
 

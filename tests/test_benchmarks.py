@@ -73,5 +73,17 @@ def test_the_page_keeps_what_stands_around_its_results(results: tables.Results) 
     assert tables.renewed(once, results) == once
 
 
+@pytest.mark.parametrize(
+    ("case", "said"), [("outputs", "5 files are kept. Completed."), ("processes", "they are cancelled")]
+)
+def test_how_much_of_everything_is_measured_with_little(case: str, said: str) -> None:
+    command = [sys.executable, "-m", "benchmarks.bounds", "--only", case, "--share", "0.0005"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert said in done.stdout
+    assert "most memory of the poller" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
 def test_systems_that_share_a_process_are_marked_in_tables() -> None:
     assert {name for name, entry in SYSTEMS.items() if not entry.isolated} == set(tables.NOT_ISOLATED)

@@ -21,6 +21,8 @@ from django.utils.translation import gettext, override
 from scheduler import access, audit
 from scheduler.models import AuditEntry, Schedule, Task
 
+from . import theme
+
 if TYPE_CHECKING:
     from datetime import datetime, tzinfo
 
@@ -29,13 +31,13 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
     BaseModelAdmin = options.BaseModelAdmin[Any]
-    ModelAdmin = admin.ModelAdmin[Any]
+    ModelAdmin = theme.ModelAdmin[Any]
     RelatedFieldListFilter = admin.RelatedFieldListFilter
     Paginator = DjangoPaginator[Any]
 else:
     Paginator = DjangoPaginator
     BaseModelAdmin = options.BaseModelAdmin
-    ModelAdmin = admin.ModelAdmin
+    ModelAdmin = theme.ModelAdmin
     RelatedFieldListFilter = admin.RelatedFieldListFilter
 
 
@@ -46,6 +48,9 @@ class SchedulerAdmin(ModelAdmin):
     """
 
     view_on_site = False
+
+    class Media:
+        css = theme.STYLES
 
     def log_addition(self, request: HttpRequest, obj: Model, message: Any) -> LogEntry:
         self._audit(request, AuditEntry.Action.CREATE, obj)

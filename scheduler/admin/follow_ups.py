@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from scheduler import access
 from scheduler.models import FollowUp, Task
 
+from . import theme
 from .base import PartOfTask
 
 if TYPE_CHECKING:
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
     ModelForm = forms.ModelForm[FollowUp]
-    TabularInline = admin.TabularInline[FollowUp, Task]
+    TabularInline = theme.TabularInline[FollowUp, Task]
     ModelChoiceField = forms.ModelChoiceField[Task]
 else:
     ModelChoiceField = forms.ModelChoiceField
     ModelForm = forms.ModelForm
-    TabularInline = admin.TabularInline
+    TabularInline = theme.TabularInline
 
 HIDDEN = _("a task that you may not see")
 
@@ -89,6 +90,7 @@ class FollowUpInline(PartOfTask, TabularInline):
     model = FollowUp
     form = FollowUpForm
     fk_name = "task"
+    hide_title = True  # in unfold; in Django's admin a style sheet does it
     extra = 1
     verbose_name_plural = _("follow-ups: what runs when this task has ended")
     readonly_fields = ("then_name",)

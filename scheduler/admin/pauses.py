@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import messages
-from django.contrib.admin.helpers import ActionForm
 from django.utils import timezone
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
@@ -14,6 +13,8 @@ from django.utils.translation import gettext_lazy as _
 from scheduler import access, pausing
 from scheduler.models import Schedule, Task
 from scheduler.models.pause import LONGEST_REASON
+
+from . import theme
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     Rows = QuerySet[Task] | QuerySet[Schedule]
 
 
-class PauseActionForm(ActionForm):
+class PauseActionForm(theme.ActionForm):
     """The list's actions, with room for the reason of a pause."""
 
     why = forms.CharField(label=_("Why (for a pause):"), max_length=LONGEST_REASON, required=False)

@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from scheduler import access, audit
 from scheduler.models import AuditEntry, OutputFile, Run, RunEvent
 
+from . import theme
 from .base import CappedPaginator, SchedulerAdmin, VisibleTasksFilter, in_current_zone, is_anybody
 from .fields import join_arguments
 
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
     from django.db.models import Model, QuerySet
     from django.http import HttpRequest
 
-    TabularInline = admin.TabularInline[Any, Run]
+    from scheduler.models.run import RunQuerySet
+
+    TabularInline = theme.TabularInline[Any, Run]
 else:
-    TabularInline = admin.TabularInline
+    TabularInline = theme.TabularInline
 
 # A run may have left ten thousand files and any number of messages; the run's own page has them all.
 SHOWN_AT_MOST = 200
@@ -36,11 +39,15 @@ SHOWN_AT_MOST = 200
 # Of so many tasks PostgreSQL is told one by one, and then knows how many runs they have.
 TASKS_LISTED = 100
 ACTED_ON_AT_MOST = 200
+# Those that wait are cancelled by a few statements for many of them, and so many of them a time.
+CANCELLED_AT_ONCE = 1000
+CANCELLED_AT_MOST = 10_000
 
 
 class ReadOnlyInline(TabularInline):
     """The newest rows of a run, to look at."""
 
+    hide_title = True  # in unfold; in Django's admin a style sheet does it
     extra = 0
     can_delete = False
     view_on_site = False
@@ -136,10 +143,6 @@ class RunAdmin(SchedulerAdmin):
     actions = ("stop", "run_again")
     paginator = CappedPaginator
     inlines = (OutputFileInline, RunEventInline)
-
-    # Above each row the tabular inline would say the row once more.
-    class Media:
-        css = {"all": ["scheduler/admin.css"]}
 
     readonly_fields = (
         "page",
@@ -240,7 +243,12 @@ class RunAdmin(SchedulerAdmin):
         return is_anybody(request.user, "run_task")
 
     @admin.action(permissions=["stop"], description=_("Stop or cancel selected runs"))
-    def stop(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
+    def stop(self, request: HttpRequest, queryset: RunQuerySet) -> None:
+        if len(queryset.values_list("pk")[: ACTED_ON_AT_MOST + 1]) > ACTED_ON_AT_MOST:
+            mine = queryset.filter(task__in=access.tasks_with(request.user, "stop_run"))
+            if self._cancel_waiting(request, mine):
+                return
+
         def ask(run: Run) -> None:
             if not run.cancel(by=request.user, now=timezone.now()):  # type: ignore[arg-type]
                 raise ValidationError(gettext("over already, or its stop was asked for."))
@@ -250,6 +258,31 @@ class RunAdmin(SchedulerAdmin):
         if stopped:
             text = ngettext("%(count)d run is asked to stop.", "%(count)d runs are asked to stop.", stopped)
             self.message_user(request, text % {"count": stopped}, messages.SUCCESS)
+
+    def _cancel_waiting(self, request: HttpRequest, runs: RunQuerySet) -> bool:
+        """Of very many runs, cancel those that wait and that no schedule asked for; False when there are none."""
+        cancelled = 0
+        while cancelled < CANCELLED_AT_MOST:
+            with transaction.atomic():
+                some = runs.cancel_waiting(by=request.user, now=timezone.now(), at_most=CANCELLED_AT_ONCE)  # type: ignore[arg-type]
+                audit.record_each(request, AuditEntry.Action.STOP, some)
+            cancelled += len(some)
+            if len(some) < CANCELLED_AT_ONCE:
+                break
+        if not cancelled:
+            return False
+        text = ngettext("Cancelled %(count)d run that waited.", "Cancelled %(count)d runs that waited.", cancelled) % {
+            "count": cancelled
+        }
+        self.message_user(request, text, messages.SUCCESS)
+        if runs.unfinished().exists():
+            text = gettext(
+                "Of more than %(limit)d selected runs only those are cancelled that wait and that no schedule asked "
+                "for, at most %(most)d at once. Others are left: do it again, or select fewer."
+            )
+            limits = {"limit": ACTED_ON_AT_MOST, "most": CANCELLED_AT_MOST}
+            self.message_user(request, text % limits, messages.WARNING)
+        return True
 
     @admin.action(permissions=["run"], description=_("Run selected runs again, with their arguments"))
     def run_again(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:

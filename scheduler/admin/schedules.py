@@ -29,6 +29,7 @@ from scheduler.forms import (
 from scheduler.models import Schedule, Task
 from scheduler.recurrences import InvalidRule
 
+from . import theme
 from .base import PartOfTask, SchedulerAdmin, VisibleTasksFilter, in_current_zone, in_zone, is_anybody
 from .fields import join_arguments, wall_time
 from .pauses import PauseActionForm, pause_each, resume_each
@@ -44,11 +45,11 @@ if TYPE_CHECKING:
 
     ModelForm = forms.ModelForm[Schedule]
     BaseModelAdmin = options.BaseModelAdmin[Any]
-    StackedInline = admin.StackedInline[Schedule, Task]
+    StackedInline = theme.StackedInline[Schedule, Task]
 else:
     BaseModelAdmin = options.BaseModelAdmin
     ModelForm = forms.ModelForm
-    StackedInline = admin.StackedInline
+    StackedInline = theme.StackedInline
 
 PREVIEWED_SLOTS = 5
 LOCAL_TIMES = ("anchor", "ends_at")
@@ -299,7 +300,6 @@ class ScheduleAdmin(ScheduleParts, SchedulerAdmin):
     action_form = PauseActionForm
 
     class Media:
-        css = {"all": ["scheduler/admin.css"]}
         js = ["scheduler/preview.js"]
 
     @admin.action(permissions=["change"], description=_("Pause selected schedules"))

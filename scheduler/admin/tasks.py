@@ -240,9 +240,6 @@ class TaskAdmin(SchedulerAdmin):
     actions = ("run_now", "enable", "disable", "pause_selected", "resume_selected", "delete_selected")
     action_form = PauseActionForm
 
-    class Media:
-        css = {"all": ["scheduler/admin.css"]}
-
     # Who may
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:

@@ -46,5 +46,8 @@ class Executor(Protocol):
     def is_launching(self, run_uuid: uuid.UUID) -> bool:
         """Whether a launch of this run is under way."""
 
+    def launches(self) -> int:
+        """How many launches are under way."""
+
     def take_failures(self) -> dict[uuid.UUID, str]:
         """The launches that ended without a supervisor since the last call: run -> what went wrong."""

@@ -109,6 +109,9 @@ class LocalExecutor:
         launch = self._launches.get(run_uuid)
         return launch is not None and launch.answer() is None
 
+    def launches(self) -> int:
+        return sum(launch.answer() is None for launch in self._launches.values())
+
     def take_failures(self) -> dict[uuid.UUID, str]:
         failures = {}
         for run_uuid, launch in list(self._launches.items()):

@@ -46,6 +46,9 @@ BATCH = 200
 # What takes a transaction a row is left to the next round after this time: what is ready starts in between.
 STEP_SECONDS = 0.5
 CLAIMS_AT_ONCE = 16  # the first of them waits for the last before it is launched
+# Each launch that is under way has a descriptor and a place in the warm process's queue; beyond that, starts are cold.
+LAUNCHES_AT_ONCE = 32
+HELD_BACK_SECONDS = 0.02
 STOPPING_SECONDS = 30  # as TimeoutStopSec= of the unit in deploy/systemd
 KEEP_ENDED_POLLERS = timedelta(days=7)
 
@@ -68,6 +71,8 @@ class PollerDaemon:
         self.notifications = Notifications()
         self.agenda = Agenda()
         self.decided = 0
+        self.is_held_back = False
+        """Whether more might start if fewer launches were under way."""
         self.schema = Schema()
         self.trouble = ""
         """What keeps it from working, as it was said last; empty when nothing does."""
@@ -99,6 +104,7 @@ class PollerDaemon:
                 if self.stopping and not self._is_over():
                     self._say_that_it_drains()
                 waker.wait(pause)
+            self.watcher.tidy(at_once=True)
         notify("STOPPING=1")
         self.notifications.close()
         self.executor.close()
@@ -199,9 +205,9 @@ class PollerDaemon:
     def _tidy(self) -> None:
         """Remove what pollers left that were killed: sockets, and the folders of runs that were ingested already."""
         remove_abandoned_sockets()
-        for run_uuid in outputs.run_uuids_with_folders():
-            if Run.objects.finished().filter(uuid=run_uuid).exists():
-                outputs.retire(run_uuid)
+        found = outputs.run_uuids_with_folders()
+        ended = [run_uuid for run_uuid in found if Run.objects.finished().filter(uuid=run_uuid).exists()]
+        outputs.retire(dict.fromkeys(ended))
 
     def _mend(self, now: datetime) -> None:
         """Put the next slot of schedules into the queue that have lost it, or whose rule has changed."""
@@ -221,15 +227,20 @@ class PollerDaemon:
 
     def _claim(self, now: datetime) -> None:
         """Claim ready runs, as many as there are places here, and launch them."""
+        self.is_held_back = False
         if self.row.is_out_of_room or self.stopping:
             return
+        places = self.capacity - self.busy
+        room = min(places, LAUNCHES_AT_ONCE - self.executor.launches())
         # A few more than there are places: another poller may be faster.
-        candidates = Run.objects.next_startable(now, (self.capacity - self.busy) * 2)
-        while candidates and self.busy < self.capacity:
-            count = min(self.capacity - self.busy, CLAIMS_AT_ONCE)
+        candidates = Run.objects.next_startable(now, room * 2)
+        self.is_held_back = room < places and len(candidates) > room
+        while candidates and room > 0:
+            count = min(room, CLAIMS_AT_ONCE)
             batch, candidates = candidates[:count], candidates[count:]
             claimed = self._claim_together(batch, now)
             self.busy += len(claimed)  # at once: they count also when the rest of the round fails
+            room -= len(claimed)
             for run in claimed:
                 each(run, lambda run: self.watcher.launch(run, now))
 
@@ -247,8 +258,7 @@ class PollerDaemon:
         return [run for run in runs if each(run, lambda run: run.claim(host=host, host_name=host_name, now=now))]
 
     def _remove_deleted(self) -> None:
-        for removal in StoreRemoval.objects.filter(host=self.host.id)[:BATCH]:
-            each(removal, _remove)
+        in_turn(StoreRemoval.objects.filter(host=self.host.id)[:BATCH], _remove, STEP_SECONDS)
 
     # Around the loop
 
@@ -271,6 +281,8 @@ class PollerDaemon:
         """How long to sleep: until the next run is due, but not for longer than a round may take."""
         if self.decided:
             return 0.0  # the next round shows when the slots are due that have come into the queue
+        if self.is_held_back:
+            return HELD_BACK_SECONDS
         # Slots that are due and were not decided are in somebody's hands, or bad rows.
         longest = BUSY_SECONDS if busy or self.agenda.due else IDLE_SECONDS
         if self.agenda.next_due_at is None:
@@ -312,9 +324,10 @@ class PollerDaemon:
             pass  # the next poller of this host sees that this process is gone
 
 
-def _remove(removal: StoreRemoval) -> None:
-    outputs.remove(removal.uuid)
-    removal.delete()
+def _remove(removal: StoreRemoval) -> bool:
+    if outputs.remove(removal.uuid):
+        removal.delete()
+    return True
 
 
 def _said(error: Exception) -> str:

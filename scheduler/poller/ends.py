@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import select
 
 from scheduler.supervisor import processes
@@ -12,11 +13,13 @@ from scheduler.supervisor import processes
 class Ends:
     """A channel of the waker: readable when a process that is followed has ended.
 
-    An end that it misses (no descriptor was left) is found by the poller's next round.
+    An end that it misses is found by the poller's next round. It takes at most half of the descriptors that this
+    process may have: a thousand runs must leave some for the database and the files.
     """
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
+        self._most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
         self._followed: dict[int, int] = {}  # pid -> descriptor
 
     def fileno(self) -> int:
@@ -29,6 +32,8 @@ class Ends:
         """
         if pid in self._followed and processes.is_alive(pid, start_ticks):
             return True
+        if len(self._followed) >= self._most:
+            return False
         try:
             descriptor = os.pidfd_open(pid)
         except OSError:

@@ -43,6 +43,8 @@ logger = logging.getLogger(__name__)
 # A run that is claimed and not started by this poller may still be in another poller's hands for this long.
 PATIENCE_SECONDS = 2.0
 SAMPLE_EVERY_SECONDS = 2.0
+# Each time costs a flush of the disk, however many folders are removed.
+REMOVE_EVERY_SECONDS = 5.0
 MESSAGES_KEPT = 1000
 SHORT = timedelta(seconds=0.2)
 # A process that does not end is looked for again in the next round: the other runs do not wait for it.
@@ -70,13 +72,14 @@ class Watcher:
     executor: Executor
     ends: Ends = field(default_factory=Ends)
     sweeper: ThreadPoolExecutor | None = None
-    """Who removes folders, which takes some milliseconds when the disk has much to do; None: this process, at once."""
+    """Who removes folders, since that waits for the disk; None: this process, at the end of each round."""
     _seen: dict[int, _Seen] = field(default_factory=dict)
     _sampler: Sampler = field(default_factory=Sampler)
     _versions: Versions = field(default_factory=Versions)
     _next_sample: float = 0.0
     _ended: int = 0
-    _ingested: list[tuple[uuid.UUID, dict[str, Any]]] = field(default_factory=list)
+    _ingested: dict[uuid.UUID, dict[str, Any] | None] = field(default_factory=dict)
+    _next_removal: float = 0.0
 
     def look_at_all(self, now: datetime) -> int:
         """Look at every run of this host that is being processed; how many are so still."""
@@ -97,13 +100,16 @@ class Watcher:
         self._seen.clear()
         return 0
 
-    def tidy(self) -> None:
-        """Have the folders removed of the runs whose end was stored in this round; nobody has to wait for that."""
-        while self._ingested:
-            if self.sweeper is None:
-                _retire(*self._ingested.pop())
-            else:
-                self.sweeper.submit(_retire, *self._ingested.pop())
+    def tidy(self, *, at_once: bool = False) -> None:
+        """Have the folders removed of the runs whose end was stored, many together; nobody has to wait for that."""
+        if not self._ingested or (self.sweeper is not None and not at_once and time.monotonic() < self._next_removal):
+            return
+        ended, self._ingested = self._ingested, {}
+        self._next_removal = time.monotonic() + REMOVE_EVERY_SECONDS
+        if self.sweeper is None:
+            _retire(ended)
+        else:
+            self.sweeper.submit(_retire, ended)
 
     def _look(self, run: Run, now: datetime, failure: str | None) -> None:
         folder = outputs.run_folder(run.uuid)
@@ -263,10 +269,18 @@ class Watcher:
         peaks = dict(
             ProcessSample.objects.filter(run__in=supervisors.values()).values_list("run_id", "memory_peak_bytes")
         )
+        samples = []
         for pid, sample in self._sampler.sample(list(supervisors)).items():
             run = supervisors[pid]
             peak = max(peaks.get(run.pk, 0), sample["memory_bytes"])
-            ProcessSample.objects.update_or_create(run=run, defaults={**sample, "at": now, "memory_peak_bytes": peak})
+            samples.append(ProcessSample(run=run, at=now, memory_peak_bytes=peak, **sample))
+        # A few statements for all of them: a thousand runs would keep the database busy for seconds.
+        ProcessSample.objects.bulk_create(
+            samples,
+            update_conflicts=True,
+            unique_fields=["run"],
+            update_fields=["at", "cpu_percent", "memory_bytes", "memory_peak_bytes", "processes"],
+        )
 
     # After its end
 
@@ -321,7 +335,7 @@ class Watcher:
             logger.warning("run %s: its files cannot be collected yet: %s", run.pk, error)
 
     def _ingest(self, run: Run, result: dict[str, Any], now: datetime) -> None:
-        """Write a run's end and its files into the database; its folder is removed at the end of the round."""
+        """Write a run's end and its files into the database; its folder is removed a little later."""
         exited = _exit(result)
         done = result.get(protocol.DONE) or {}
         try:
@@ -361,7 +375,7 @@ class Watcher:
                 RunEvent.write(RunEvent(run=run, what=what, text=storable(text), at=now) for what, text in events)
                 if status is Status.FAILED or vars(run).get("has_follow_ups", True):
                     after_end(run.pk, now)
-        self._ingested.append((run.uuid, result))
+        self._ingested[run.uuid] = result
         self._ended += 1
 
 
@@ -370,11 +384,11 @@ def _was_removed(run: Run, folder: RunFolder) -> bool:
     return not folder.exists() and outputs.log_path(run).exists()
 
 
-def _retire(run_uuid: uuid.UUID, result: dict[str, Any]) -> None:
+def _retire(ended: dict[uuid.UUID, dict[str, Any] | None]) -> None:
     try:
-        outputs.retire(run_uuid, result)
+        outputs.retire(ended)
     except OSError:
-        logger.exception("run folder %s: not removed; the next start of a poller tries it again", run_uuid)
+        logger.exception("%d run folders: not removed; the next start of a poller tries it again", len(ended))
 
 
 def _on_host() -> QuerySet[Run]:

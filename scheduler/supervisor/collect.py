@@ -22,6 +22,7 @@ from .processes import libc
 
 CHUNK = 1024 * 1024
 MAX_DEPTH = 20
+NAMED_AT_MOST = 1000  # files that stay behind; a program may leave a million links
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 PATH_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -73,6 +74,9 @@ def collect(folder: RunFolder, spec: dict[str, Any], found: dict[str, Any] | Non
             # One flush for all of them, before done.json says that they are there.
             libc.syncfs(store)
     # Not flushed: after a crash of the machine the collection is done again, with the same ids.
+    # Each that is named becomes a line of the run's history.
+    if unnamed := plan.get("unnamed", 0) + len(problems[NAMED_AT_MOST:]):
+        problems[NAMED_AT_MOST:] = [{"path": [], "why": f"{unnamed} more stayed behind"}]
     done = {"files": files, "problems": problems, **found}
     if reached:
         done["limits"] = reached
@@ -95,13 +99,15 @@ def _plan(output: str, most: int, owners: set[int]) -> dict[str, Any]:
     """What there is to collect, each with its id in the store."""
     files: list[dict[str, Any]] = []
     problems: list[dict[str, Any]] = []
-    too_many = 0
+    too_many = unnamed = 0
     try:
         _take(output, None, owners)
         with opened(output, FOLDER_FLAGS) as top:
             for path, why in _walk(top, [], owners):
-                if why:
+                if why and len(problems) < NAMED_AT_MOST:
                     problems.append({"path": path, "why": why})
+                elif why:
+                    unnamed += 1
                 elif len(files) < most:
                     files.append({"id": str(uuid.UUID(bytes=os.urandom(16), version=4)), "path": path})
                 else:
@@ -111,8 +117,9 @@ def _plan(output: str, most: int, owners: set[int]) -> dict[str, Any]:
     except OSError as error:
         problems.append({"path": [], "why": f"the output folder cannot be read: {error.strerror}"})
     if too_many:
-        problems.append({"path": [], "why": f"{too_many} more files than the {most} that are collected"})
-    return {"files": files, "problems": problems[:1000], "limits": {"output_files": most} if too_many else {}}
+        problems.insert(0, {"path": [], "why": f"{too_many} more files than the {most} that are collected"})
+    limits = {"output_files": most} if too_many else {}
+    return {"files": files, "problems": problems, "unnamed": unnamed, "limits": limits}
 
 
 def _walk(folder: int, path: list[str], owners: set[int]) -> Iterator[tuple[list[str], str]]:

@@ -20,6 +20,7 @@ Beside the folder, ``<name>.json`` is its tombstone: the result of a run whose f
 
 from __future__ import annotations
 
+import ctypes
 import enum
 import errno
 import fcntl
@@ -27,6 +28,8 @@ import json
 import os
 import struct
 from typing import Any
+
+from . import processes
 
 VERSION = 1
 
@@ -77,6 +80,14 @@ class RunFolder:
 
     def exists(self) -> bool:
         return os.path.lexists(self.path)
+
+    def has_tombstone(self) -> bool:
+        """Whether there is one that counts.
+
+        Tombstones are on the disk before anything of their folders goes. One without its content was left by a machine
+        that crashed before that: what is in the folder counts, as long as there is one.
+        """
+        return os.path.lexists(self.tombstone) and (read_json(self.tombstone) is not None or not self.exists())
 
     def has(self, name: str) -> bool:
         return os.path.lexists(self.file(name))
@@ -192,7 +203,7 @@ class RunFolder:
         started = self.has(STARTED)
         held = self.lock_holder() is not None
         done, ended = self.has(DONE), self.has(EXIT)
-        if os.path.lexists(self.tombstone):
+        if self.has_tombstone():
             return Stage.RETIRED  # also while the rest of the folder is being removed
         if done:
             return Stage.DONE
@@ -277,6 +288,17 @@ def write_json(path: str, content: dict[str, Any], *, durable: bool = True) -> N
         raise
     if durable:
         _sync_folder(os.path.dirname(path))
+
+
+def flush_file_system(path: str) -> None:
+    """Wait until all is on the disk that was written into the file system of this folder. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if processes.libc.syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), path)
+    finally:
+        os.close(descriptor)
 
 
 def _sync_folder(path: str) -> None:

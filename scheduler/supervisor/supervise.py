@@ -346,8 +346,10 @@ def end_strays(folder: RunFolder, spec: dict[str, Any], *, seconds: float = math
     while strays := processes.of_run(
         spec["run"], folder.path, leader=task.get("pid"), leader_ticks=task.get("start_ticks")
     ):
-        if not processes.send(signal.SIGKILL, strays) or time.monotonic() >= deadline:
+        if not processes.send(signal.SIGKILL, strays):
             return len(ended), True
         ended |= {stray.pid for stray in strays}
+        if time.monotonic() >= deadline:
+            return len(ended), True
         time.sleep(TREE_LOOK_SECONDS)
     return len(ended), False

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from django import template
+from django.apps import apps
 from django.template.loader import render_to_string
 from django.utils import formats, timezone
 from django.utils.html import format_html, format_html_join
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
     from scheduler.views.charts import Bar
 
 register = template.Library()
+
+
+@register.simple_tag
+def themed_by_unfold() -> bool:
+    """Whether the admin around the scheduler's pages is django-unfold's: its style sheets replace Django's."""
+    return apps.is_installed("unfold")
 
 
 @register.filter

@@ -7,6 +7,7 @@ import hashlib
 import secrets
 from typing import Any
 
+from django.apps import apps
 from django.contrib import admin
 from django.contrib.admin.exceptions import NotRegistered
 from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
@@ -21,11 +22,14 @@ from scheduler.models import Task
 
 def render_page(request: HttpRequest, template: str, context: dict[str, Any], *, status: int = 200) -> TemplateResponse:
     """A whole page in the admin's frame; the admin's sidebar would take the room that the tables need."""
-    # Its list of apps is shown nowhere else, and what a person may see of each costs a query or more.
-    site = copy.copy(admin.site)
-    site.get_app_list = lambda *_args, **_options: []  # type: ignore[method-assign]
+    site = admin.site
+    is_unfold = apps.is_installed("unfold")  # whose sidebar is the only way to its other pages
+    if not is_unfold:
+        # The list of apps is shown nowhere else, and what a person may see of each costs a query or more.
+        site = copy.copy(admin.site)
+        site.get_app_list = lambda *_args, **_options: []  # type: ignore[method-assign]
     shared = site.each_context(request)
-    shared["is_nav_sidebar_enabled"] = False
+    shared["is_nav_sidebar_enabled"] = is_unfold
     once = secrets.token_urlsafe(16)
     return TemplateResponse(request, template, {**shared, "once": once, **context}, status=status)
 

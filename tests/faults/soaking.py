@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from django.contrib.auth.models import User
 
+    from scheduler.supervisor.folder import RunFolder
     from scheduler.supervisor.processes import Process
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -344,14 +345,18 @@ class Soak:
         self.kills[victim] += bool(killed)
 
     def _kill_of_a_run(self, what: str) -> int:
-        """Kill the supervisor or the program of a run that has one; what was done is noted beforehand."""
+        """Kill the supervisor or the program of a run that has one; what was done is noted beforehand.
+
+        A supervisor may go on to another run between the choice and the kill: it is stopped while that is looked at.
+        """
         name = protocol.STARTED if what == "supervisor" else protocol.TASK
         folders = outputs.run_uuids_with_folders()
         self.chance.shuffle(folders)
         for run_uuid in folders:
-            known = outputs.run_folder(run_uuid).read(name)
+            folder = outputs.run_folder(run_uuid)
+            known = folder.read(name)
             living = _process(known["pid"], known["start_ticks"]) if known else []
-            if living:
+            if living and (what == "task" or _is_stopped_with(folder, living)):
                 self._note(str(run_uuid), what)
                 return processes.send(signal.SIGKILL, living)
         return 0
@@ -499,6 +504,23 @@ def _process(pid: int, start_ticks: int | None = None) -> list[Process]:
     if process is None or process.is_zombie or start_ticks not in {None, process.start_ticks}:
         return []
     return [process]
+
+
+def _is_stopped_with(folder: RunFolder, supervisor: list[Process]) -> bool:
+    """Stop a supervisor; whether it has this run then. If not, it goes on."""
+    processes.send(signal.SIGSTOP, supervisor)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not all(_is_stopped(each.pid) for each in supervisor) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    if folder.lock_holder() in {each.pid for each in supervisor}:
+        return True
+    processes.send(signal.SIGCONT, supervisor)
+    return False
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether it is stopped, or has ended."""
+    return _read(f"/proc/{pid}/stat").rpartition(b") ")[2][:1] in {b"T", b"Z", b"X", b""}
 
 
 def _warm_processes(poller: int) -> list[Process]:

@@ -49,7 +49,7 @@ def test_from_a_task_to_its_run_by_the_keyboard_and_back(samples: World, past: R
         page.get_by_role("link", name="countdown").first.click()
         page.wait_for_url("**/scheduler/tasks/*/")
         expect(page.get_by_text("50 % completed")).to_be_visible()
-        bars = page.locator(".chart a")
+        bars = page.locator(".durations a")
         expect(bars).to_have_count(2)
         bars.last.focus()
         page.keyboard.press("Enter")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from .conftest import World
 
 
-def started(world: World, poller: PollerDaemon, source: str = WORK) -> tuple[Run, RunFolder]:
-    run = world.start(world.task(source))
+def started(world: World, poller: PollerDaemon, source: str = WORK, **fields: Any) -> tuple[Run, RunFolder]:
+    run = world.start(world.task(source, **fields))
     assert run.claim(host=poller.host.id, host_name="here", now=timezone.now())
     poller.watcher.launch(run, timezone.now())
     folder = outputs.run_folder(run.uuid)
@@ -40,10 +41,10 @@ def started(world: World, poller: PollerDaemon, source: str = WORK) -> tuple[Run
     return run, folder
 
 
-def over(world: World, poller: PollerDaemon) -> tuple[Run, RunFolder]:
+def over(world: World, poller: PollerDaemon, **fields: Any) -> tuple[Run, RunFolder]:
     """A run that is over and collected, and of which the poller has seen nothing yet."""
     (world.folder / "go").touch()
-    run, folder = started(world, poller)
+    run, folder = started(world, poller, **fields)
     wait_until(lambda: folder.has(protocol.DONE) and not folder.lock_holder(), "its supervisor has ended")
     return run, folder
 
@@ -159,11 +160,12 @@ def test_a_process_that_does_not_end_keeps_its_run_unfinished_and_holds_up_no_ot
 
     with monkeypatch.context() as stuck:  # as a process that waits for a network disk
         stuck.setattr(processes, "send", send_in_vain)
-        stuck.setattr(watch, "STRAYS_SECONDS", 0.1)
+        stuck.setattr(watch, "STRAYS_SECONDS", 0)  # one pass, as when listing the processes takes long
         os.kill(supervisor_pid(run), signal.SIGKILL)
         world.until(lambda: "cannot be ended yet" in caplog.text, "it is said", poller=poller)
         other = world.finish(world.start(world.task("print('x')", name="other")), poller=poller)
         assert (other.status, fresh(run).status) == (Status.COMPLETED, Status.PROCESSING)
+    monkeypatch.setattr(watch, "STRAYS_SECONDS", 0)
     lost = world.finish(run, poller=poller)
     assert lost.reason == Reason.LOST
     assert list(lost.events.filter(what=RunEvent.What.PROCESSES_ENDED).values_list("text", flat=True)) == ["1"]
@@ -182,11 +184,11 @@ def test_a_folder_that_is_just_being_removed_keeps_the_result_and_lets_nothing_s
 
     with monkeypatch.context() as killed:
         killed.setattr(shutil, "rmtree", remove_a_part)
-        outputs.retire(run.uuid)
+        outputs.retire({run.uuid: None})
     late = ColdLaunch(folder.path, dict(os.environ))
     late.wait()
     assert (late.answer(), starts(world, run)) == ("spec.json is missing or damaged", 1)
-    outputs.retire(run.uuid)  # as the next poller does
+    outputs.retire({run.uuid: None})  # as the next poller does
     assert not folder.exists()
     assert json.loads(Path(folder.tombstone).read_text())[protocol.EXIT]["exit_code"] == 7
 
@@ -216,3 +218,86 @@ def test_a_program_that_the_kernel_does_not_take_is_a_launch_error_that_names_it
     done = world.finish(run, poller=world.poller())
     assert done.reason == Reason.LAUNCH_ERROR
     assert done.sentence.endswith(f"could not be started: Argument list too long: {sys.executable}")
+
+
+# A power cut. SQLite (synchronous=NORMAL) and PostgreSQL (synchronous_commit=off) may forget their last transactions in
+# one: a run whose end was stored and whose folder was removed is in progress again, or was never claimed.
+
+
+def forgotten(run: Run) -> Run:
+    """The row as it was before the end was stored."""
+    Run.objects.filter(pk=run.pk).update(status=Status.PROCESSING, reason="", finished_at=None, exit_code=None)
+    run.files.all().delete()
+    return run
+
+
+def test_a_run_whose_end_the_database_forgot_gets_it_from_its_tombstone(world: World) -> None:
+    poller = world.poller()
+    run, folder = over(world, poller)
+    world.finish(run, poller=poller)
+    assert not folder.exists()
+    done = world.finish(forgotten(run), poller=world.poller())
+    assert (done.exit_code, names(done), starts(world, run)) == (7, ["result"], 1)
+
+
+def test_a_run_whose_claim_the_database_forgot_too_is_not_started_again(world: World) -> None:
+    poller = world.poller()
+    run, _folder = over(world, poller)
+    world.finish(run, poller=poller)
+    forgotten(run)
+    Run.objects.filter(pk=run.pk).update(
+        status=Status.QUEUED, claim_token="", host=None, claimed_at=None, started_at=None
+    )
+    done = world.finish(run, poller=world.poller())
+    assert (done.exit_code, names(done), starts(world, run)) == (7, ["result"], 1)
+
+
+def test_a_tombstone_that_a_power_cut_left_empty_hides_nothing_of_the_folder(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(_path: str) -> None:
+        raise OSError(errno.EIO, "the power is gone")
+
+    poller = world.poller()
+    run, folder = over(world, poller)
+    with monkeypatch.context() as cut:
+        cut.setattr(protocol, "flush_file_system", crash)
+        world.finish(run, poller=poller)
+    Path(folder.tombstone).write_bytes(b"")
+    done = world.finish(forgotten(run), poller=world.poller())
+    assert (done.reason, done.exit_code, names(done), starts(world, run)) == (Reason.EXIT_CODE, 7, ["result"], 1)
+    assert json.loads(Path(folder.tombstone).read_text())[protocol.EXIT]["exit_code"] == 7
+    assert not folder.exists()
+
+
+def test_folders_are_removed_after_one_flush_of_all_that_is_kept_of_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poller = world.poller()
+    runs, folders = zip(*(over(world, poller, name=name) for name in ("one", "two", "three")), strict=True)
+    seen = []
+
+    def look(path: str) -> None:
+        assert path == os.path.dirname(folders[0].path)
+        for folder in folders:
+            kept = json.loads(Path(folder.tombstone).read_text())
+            seen.append((kept[protocol.EXIT]["exit_code"], folder.exists()))
+
+    monkeypatch.setattr(protocol, "flush_file_system", look)
+    poller.tick(timezone.now())
+    assert seen == [(7, True)] * 3
+    assert [fresh(run).exit_code for run in runs] == [7] * 3
+    assert [folder.exists() for folder in folders] == [False] * 3
+
+
+def test_a_folder_stays_while_the_disk_takes_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_path: str) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    poller = world.poller()
+    run, folder = over(world, poller)
+    with monkeypatch.context() as broken:
+        broken.setattr(protocol, "flush_file_system", refuse)
+        assert world.finish(run, poller=poller).exit_code == 7
+    assert folder.has(protocol.EXIT)
+    world.until(lambda: not folder.exists(), "the next poller removes it", poller=world.poller())
