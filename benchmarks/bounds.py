@@ -1,4 +1,4 @@
-"""How much of everything: ``python -m benchmarks.bounds``, the most memory and the time of each of five cases.
+"""How much of everything: ``python -m benchmarks.bounds``, the most memory and the time of each case.
 
 Each case has its own scratch folder and database, a real ``manage.py poller``, real supervisors, and gunicorn as in
 production, with one worker so that its memory is that of one process. ``--share 0.01`` tries them with little.
@@ -12,6 +12,7 @@ import http.client
 import os
 import re
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,7 @@ from tests import servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
 
     from scheduler.models import Run, Task
 
@@ -40,7 +42,7 @@ MB_OF_A_PROGRAM = 16  # a sleeping one with its supervisor
 OPEN_FILES = 1024  # what a service gets, and a shell
 CSRF = "a" * 32
 # name -> capacity of the poller
-CASES = {"log": 2, "line": 2, "outputs": 2, "queue": 4, "processes": 1000}
+CASES = {"log": 2, "line": 2, "outputs": 2, "queue": 4, "queues": 4, "processes": 1000}
 
 
 def main() -> int:
@@ -50,10 +52,15 @@ def main() -> int:
     parser.add_argument("--share", type=float, default=1.0, help="of what is tried: 0.01 is a hundredth")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # in the environment of a case
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, _interrupt)
     if options.here:
         return _measure(options.only, options.share)
     failed = [name for name in CASES if options.only in {None, name} and not _in_a_scratch_folder(name, options)]
     return 1 if failed else 0
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _in_a_scratch_folder(name: str, options: argparse.Namespace) -> bool:
@@ -73,7 +80,12 @@ def _in_a_scratch_folder(name: str, options: argparse.Namespace) -> bool:
         path = os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
         # Not on the site's own database.
         kept = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
-        return subprocess.run(command, env={**kept, **variables, "PYTHONPATH": path}, check=False).returncode == 0
+        with subprocess.Popen(command, env={**kept, **variables, "PYTHONPATH": path}) as case:
+            try:
+                return case.wait() == 0
+            except KeyboardInterrupt:
+                case.terminate()  # it ends what it has started
+                raise
 
 
 def _measure(name: str, share: float) -> int:
@@ -132,6 +144,11 @@ def _kilobytes(pid: int, file: str, name: str) -> int:
     return 0
 
 
+def _processor_seconds(pid: int) -> float:
+    used = psutil.Process(pid).cpu_times()
+    return float(used.user + used.system)
+
+
 class Bench:
     """A poller, a web process, and somebody who is signed in."""
 
@@ -170,11 +187,13 @@ class Bench:
     def end(self) -> None:
         from scheduler.models import Run
 
-        for run in Run.objects.processing():
-            run.cancel(by=self.user, now=_now())
-        with contextlib.suppress(Exception):
+        try:
+            Run.objects.queued().delete()
+            for run in Run.objects.processing():
+                run.cancel(by=self.user, now=_now())
             wait_until(lambda: not Run.objects.processing().exists(), "all runs are over", seconds=120)
-        self.processes.end()
+        finally:
+            self.processes.end()
 
     # Tasks and runs
 
@@ -205,7 +224,7 @@ class Bench:
         if form is not None:
             body = urlencode([*form, ("csrfmiddlewaretoken", CSRF)])
             headers["Content-Type"] = "application/x-www-form-urlencoded"
-        begin = time.perf_counter()
+        begin, before = time.perf_counter(), _processor_seconds(self.web)
         connection.request("GET" if form is None else "POST", path, body, headers)
         answer = connection.getresponse()
         text, size = b"", 0
@@ -217,7 +236,8 @@ class Bench:
         if answer.status not in {200, 302}:
             raise SystemExit(f"{path} was answered with {answer.status}.")
         if name:
-            self.say(f"{name}: {_in_words(took)}, {size / 1024:,.0f} KB")
+            used = _in_words(_processor_seconds(self.web) - before)
+            self.say(f"{name}: {_in_words(took)} ({used} of processor), {size / 1024:,.0f} KB")
         return text.decode(errors="replace")
 
     # What is said
@@ -233,10 +253,9 @@ class Bench:
 
     def busy(self, seconds: float) -> None:
         """How much of a core the poller takes."""
-        process = psutil.Process(self.poller)
-        before = sum(process.cpu_times()[:2])
+        before = _processor_seconds(self.poller)
         time.sleep(seconds)
-        self.say(f"the poller takes {(sum(process.cpu_times()[:2]) - before) / seconds * 100:.0f} % of a core")
+        self.say(f"the poller takes {(_processor_seconds(self.poller) - before) / seconds * 100:.0f} % of a core")
 
     def say_memory(self) -> None:
         poller, web = (_kilobytes(pid, "status", "VmHWM") / 1024 for pid in (self.poller, self.web))
@@ -339,48 +358,59 @@ def _outputs(bench: Bench) -> None:
 
 
 def _queue(bench: Bench) -> None:
-    """100,000 runs that wait, of one task and then of 1,000."""
+    """100,000 runs that wait for one task, which runs one at a time."""
+    _wait_and_cancel(bench, 1)
+
+
+def _queues(bench: Bench) -> None:
+    """100,000 runs that wait for 1,000 tasks."""
+    _wait_and_cancel(bench, max(int(1_000 * bench.share), 2))
+
+
+def _wait_and_cancel(bench: Bench, tasks: int) -> None:
     from scheduler.models import Run
 
-    count, tasks = max(int(100_000 * bench.share), 20), max(int(1_000 * bench.share), 2)
-    for kind in ("one task", f"{tasks:,} tasks"):
-        first = [bench.task("nothing", kind, number) for number in range(1 if kind == "one task" else tasks)]
-        with bench.timed(f"{count:,} runs of {kind} are queued"):
-            _start_all(bench, first, count)
-        before, begin = Run.objects.finished().count(), time.monotonic()
-        bench.busy(max(20 * bench.share, 2))
-        done = Run.objects.finished().count() - before
-        bench.say(f"{done / (time.monotonic() - begin):.0f} of them run a second")
-        bench.ask("/scheduler/", "main page")
-        bench.ask("/scheduler/?status=queued", "main page, what waits")
-        bench.ask("/admin/scheduler/run/?status__exact=queued", "admin")
-        bench.ask(f"/scheduler/tasks/{first[0].pk}/", "task page")
-        _cancel_all(bench)
-
-
-def _start_all(bench: Bench, tasks: list[Task], count: int) -> None:
-    from django.db import transaction
-
-    for begin in range(0, count, 1_000):
-        with transaction.atomic():
-            for number in range(begin, min(begin + 1_000, count)):
-                tasks[number % len(tasks)].start_now(by=bench.user, now=_now())
-
-
-def _cancel_all(bench: Bench) -> None:
-    from scheduler.models import Run
-
-    ids = list(Run.objects.queued().order_by("-pk").values_list("pk", flat=True)[:200])
-    bench.ask(
-        "/admin/scheduler/run/",
-        f"{len(ids)} are cancelled in the admin",
-        form=[("action", "stop"), ("index", "0"), *(("_selected_action", pk) for pk in ids)],
-    )
-    left = Run.objects.queued().count()
-    with bench.timed(f"the other {left:,} are cancelled one by one"):
-        for run in Run.objects.queued().iterator(chunk_size=1_000):
-            run.cancel(by=bench.user, now=_now())
+    count = max(int(100_000 * bench.share), 20)
+    first = [bench.task("nothing", 0, number) for number in range(tasks)]
+    by_hand = min(1_000, count // 2)
+    with bench.timed(f"{by_hand:,} runs are queued by hand"):
+        for number in range(by_hand):
+            first[number % tasks].start_now(by=bench.user, now=_now())
+    _fill(bench, first, count - by_hand)
+    bench.say(f"{Run.objects.queued().count():,} wait")
+    before, begin = Run.objects.finished().count(), time.monotonic()
+    bench.busy(max(20 * bench.share, 2))
+    done = Run.objects.finished().count() - before
+    bench.say(f"{done / (time.monotonic() - begin):.0f} of them run a second")
+    bench.ask("/scheduler/", "main page")
+    bench.ask("/scheduler/?status=queued", "main page, what waits")
+    bench.ask("/admin/scheduler/run/?status__exact=queued", "admin")
+    bench.ask(f"/scheduler/tasks/{first[0].pk}/", "task page")
+    rounds = 0
+    with bench.timed("all are cancelled in the admin"):
+        while (pk := Run.objects.queued().values_list("pk", flat=True).first()) is not None:
+            everything = [("action", "stop"), ("index", "0"), ("select_across", "1"), ("_selected_action", pk)]
+            bench.ask("/admin/scheduler/run/?status__exact=queued", form=everything)
+            rounds += 1
+    bench.say(f"that took {rounds} times")
     wait_until(lambda: not Run.objects.unfinished().exists(), "nothing is left", seconds=HOUR)
+
+
+def _fill(bench: Bench, tasks: list[Task], count: int) -> None:
+    """Further runs like those that were queued by hand, by SQL: that is not what is measured."""
+    from benchmarks.ticks import UUIDS, analyse, building, multiply
+    from scheduler.models import Run, RunEvent
+
+    now = _now()
+    run = Run(pk=0, task=tasks[0], arguments=tasks[0].arguments, due_at=now, ready_at=now, queued_at=now)
+    run.trigger, run.requested_by, run.requested_by_name = Run.Trigger.MANUAL, bench.user, bench.user.get_username()
+    first = 1_000_000
+    task = f"{tasks[0].pk} + number % {len(tasks)}"
+    with building():
+        multiply(run, first, first + count - 1, {"id": "number", "task_id": task, "uuid": UUIDS})
+        event = RunEvent(pk=0, run_id=0, what=RunEvent.What.QUEUED, at=now)
+        multiply(event, first, first + count - 1, {"id": "number", "run_id": "number"})
+    analyse()
 
 
 def _processes(bench: Bench) -> None:

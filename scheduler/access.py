@@ -12,11 +12,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
-from django.db.models import Exists, OuterRef, Q, Subquery
+from django.db.models import Case, Exists, OuterRef, Q, Subquery, Value, When
+from django.db.models.functions import Coalesce
 
 from scheduler.models import Alarm, AuditEntry, Run, Task, TaskGroupObjectPermission, TaskUserObjectPermission
 from scheduler.models.task import TASK_PERMISSIONS
+from scheduler.prepared import Blank, Prepared
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,11 +28,14 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
 
     from scheduler.models.alarm import AlarmQuerySet
+    from scheduler.models.run import RunQuerySet
 
 
 ACTIONS = frozenset(TASK_PERMISSIONS)
 # Each of these is enough to dismiss a task's alarms.
 DISMISS = frozenset({"stop_run", "change_task"})
+# So few tasks are told the database one by one: it then knows how many rows they have.
+FEW = 300
 # A permission of another app may have the same codename.
 _AMONG_PERMISSIONS = {"content_type__app_label": "scheduler", "content_type__model": "task"}
 _OF_TASKS = {f"permission__{name}": value for name, value in _AMONG_PERMISSIONS.items()}
@@ -75,9 +81,17 @@ def tasks_with(user: User | AnonymousUser, action: str) -> QuerySet[Task]:
 
 def anywhere(user: User | AnonymousUser, action: str) -> bool:
     """Whether the user may do an action on at least one task; asked once a request, as Django does for its own."""
+    if action not in ACTIONS:
+        raise ValueError(f"not an action on a task: {action!r}")
+    if not user.is_active or user.is_anonymous:
+        return False
     known: dict[str, bool] = user.__dict__.setdefault("_scheduler_anywhere", {})
     if action not in known:
-        known[action] = tasks_with(user, action).exists()
+        if can_everywhere(user, action):
+            known[action] = Task.objects.exists()
+        else:
+            held = {codename for (codename,) in _HELD.all(Permission, user=user.pk)}
+            known |= {each: each in held for each in ACTIONS if each not in known}
     return known[action]
 
 
@@ -104,6 +118,47 @@ def runs_with(user: User | AnonymousUser, action: str) -> QuerySet[Run]:
     if can_everywhere(user, action):
         return Run.objects.all()
     return Run.objects.filter(task__in=_grants(user.pk, action))
+
+
+def listed_runs(user: User | AnonymousUser) -> RunQuerySet:
+    """``visible_runs`` for a list of the first ones in some order; which tasks these are is asked once a request."""
+    if not user.is_active or user.is_anonymous:
+        return Run.objects.none()
+    if can_everywhere(user, "view_task"):
+        return Run.objects.all()
+    known: dict[str, Q | Case] = user.__dict__.setdefault("_scheduler_listed", {})
+    if "view_task" not in known:
+        ids = granted_ids(user, "view_task")
+        few = few_of(ids)
+        known["view_task"] = OneOfMany(ids) if few is None else Q(task__in=few)
+    return Run.objects.filter(known["view_task"])
+
+
+def granted_ids(user: User | AnonymousUser, action: str) -> QuerySet[Any]:
+    """The keys of the tasks on which an active user may do an action, for one who may not do it everywhere."""
+    return _grants(user.pk, action)
+
+
+def few_of(ids: QuerySet[Any]) -> list[int] | None:
+    """The keys that a query gives, if they are few."""
+    found = [pk for (pk,) in ids[: FEW + 1]]
+    return found if len(found) <= FEW else None
+
+
+class OneOfMany(Case):
+    """That a row's task is one of those whose keys a query gives."""
+
+    def __init__(self, ids: QuerySet[Any]) -> None:
+        super().__init__(When(task__in=ids, then=Value(True)), default=Value(False))
+
+    def as_sql(self, compiler: Any, connection: Any, *args: Any, **kwargs: Any) -> Any:
+        query = compiler.query
+        if query.is_sliced and query.order_by:
+            # The first rows in some order. In a join PostgreSQL would compare each row with each of these tasks, or
+            # sort all rows of all of them. Of what is inside a CASE it makes a table in memory, in which it looks up
+            # row after row, in the order of an index.
+            return super().as_sql(compiler, connection, *args, **kwargs)
+        return compiler.compile(self.cases[0].condition)
 
 
 def visible_audit(user: User | AnonymousUser) -> QuerySet[AuditEntry]:
@@ -145,10 +200,10 @@ def _grants(user_id: object, action: str) -> QuerySet[Any]:
     """
     permission = Permission.objects.filter(**_AMONG_PERMISSIONS, codename=action).order_by().values("pk")[:1]
     directly, by_group = (
-        rows.filter(permission=Subquery(permission)).order_by().values("content_object")
+        rows.filter(permission=Subquery(permission)).order_by().values_list("content_object")
         for rows in (_user_rows(user_id), _group_rows(user_id))
     )
-    return directly.union(by_group)
+    return directly.union(by_group, all=True)
 
 
 def may(user: User | AnonymousUser, action: str, *, granted: bool) -> bool:
@@ -162,3 +217,18 @@ def _user_rows(user_id: object) -> QuerySet[TaskUserObjectPermission]:
 
 def _group_rows(user_id: object) -> QuerySet[TaskGroupObjectPermission]:
     return TaskGroupObjectPermission.objects.filter(group__user=user_id)
+
+
+def _held() -> QuerySet[Any, Any]:
+    user = Blank("user", get_user_model()._meta.pk)
+    # The first row for each permission; with EXISTS, PostgreSQL reads all rows of somebody with thousands of tasks.
+    directly, by_group = (
+        Subquery(rows.filter(permission=OuterRef("pk")).order_by().values("pk")[:1])
+        for rows in (_user_rows(user), _group_rows(user))
+    )
+    held = Permission.objects.filter(**_AMONG_PERMISSIONS).annotate(row=Coalesce(directly, by_group))
+    return held.filter(row__isnull=False).order_by().values_list("codename")
+
+
+# What a user may do on one task at least, or on more of them.
+_HELD = Prepared(_held)

@@ -11,6 +11,8 @@ from scheduler.client_address import client_address
 from scheduler.models import AuditEntry
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from django.http import HttpRequest
 
     from scheduler.models import OutputFile, Run, Task
@@ -33,6 +35,13 @@ def record(
     Without a task it is about the whole scheduler, and shown to those only who may see all entries.
     """
     _entry(request, action, task=task, run=run, object_name=object_name, text=text).save()
+
+
+def record_each(request: HttpRequest, action: AuditEntry.Action, runs: Iterable[Run]) -> None:
+    """The same about each of many runs, by a few statements."""
+    AuditEntry.objects.bulk_create(
+        _entry(request, action, task=run.task, run=run, object_name="", text="") for run in runs
+    )
 
 
 def record_download(request: HttpRequest, action: AuditEntry.Action, run: Run, file: OutputFile | None = None) -> None:

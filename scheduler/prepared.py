@@ -3,11 +3,16 @@
 To build a query with a few joins costs Django ten times what the database needs to answer it. Where a page is asked
 for a thousand times a second, or a run is to be started in a millisecond, that is most of the time; anywhere else an
 ordinary queryset is the better choice.
+
+PostgreSQL is told to keep its own plan of each as well: to make one takes it longer than to follow it. Not behind a
+pooler that gives each transaction another session, for which Django wants ``DISABLE_SERVER_SIDE_CURSORS`` to be set.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from django.db import connections, models, router, transaction
@@ -73,6 +78,57 @@ class _Statement:
         ]
 
 
+def _written_out(sql: str, parameters: Sequence[Any], connection: BaseDatabaseWrapper) -> tuple[str, tuple[Any, ...]]:
+    """The same statement with all but its blanks in the text, so that the plan for one fits all the others."""
+    if not _keeps_plans(connection):
+        return sql, tuple(parameters)
+    from psycopg.sql import Literal
+
+    raw = connection.connection
+    texts = [
+        "%s" if isinstance(each, Blank) else Literal(each).as_string(raw).replace("%", "%%") for each in parameters
+    ]
+    parts = sql.split("%s")
+    text = "".join(part + value for part, value in zip(parts, [*texts, ""], strict=True))
+    return text, tuple(each for each in parameters if isinstance(each, Blank))
+
+
+def _keeps_plans(connection: BaseDatabaseWrapper) -> bool:
+    settings = connection.settings_dict
+    if connection.vendor != "postgresql" or settings.get("DISABLE_SERVER_SIDE_CURSORS"):
+        return False
+    from django.db.backends.postgresql.psycopg_any import is_psycopg3
+
+    connection.ensure_connection()
+    return bool(is_psycopg3)
+
+
+@contextmanager
+def _cursor(connection: BaseDatabaseWrapper) -> Iterator[Any]:
+    """Django's cursor; where PostgreSQL keeps the plans, with one of psycopg's that sends values by themselves."""
+    with connection.cursor() as cursor:
+        if _keeps_plans(connection) and not connection.queries_logged:  # what is logged is the text with the values
+            cursor.cursor.close()
+            cursor.cursor = _preparing_cursor()(connection.connection)
+        yield cursor
+
+
+@cache
+def _preparing_cursor() -> Any:
+    import psycopg
+
+    class PreparingCursor(psycopg.Cursor[Any]):
+        def execute(self, query: Any, params: Any = None, **_options: Any) -> Any:
+            # Django forbids it for the whole connection (None), since it cannot know what is worth a plan.
+            threshold, self.connection.prepare_threshold = self.connection.prepare_threshold, 0
+            try:
+                return super().execute(query, params, prepare=True)
+            finally:
+                self.connection.prepare_threshold = threshold
+
+    return PreparingCursor
+
+
 @dataclass(frozen=True)
 class _Query(_Statement):
     compiler: Any
@@ -88,7 +144,7 @@ class _Query(_Statement):
             for index, (functions, expression) in compiler.get_converters(columns).items()
             for convert in functions
         ]
-        return cls(sql, tuple(parameters), compiler, converters)
+        return cls(*_written_out(sql, parameters, connection), compiler, converters)
 
     def ask(self, values: dict[str, Any], connection: BaseDatabaseWrapper) -> list[list[Any]]:
         """The rows, each value as the field gives it; none for a number that no row can have."""
@@ -96,7 +152,7 @@ class _Query(_Statement):
             parameters = self.fill(values, connection)
         except OverflowError:
             return []
-        with connection.cursor() as cursor:
+        with _cursor(connection) as cursor:
             cursor.execute(self.sql, parameters)
             rows = [list(row) for row in cursor.fetchall()]
         for row in rows:
@@ -175,8 +231,8 @@ class PreparedUpdate:
             query: Any = self._build().query.chain(UpdateQuery)
             query.add_update_values({name: Blank(name, model._meta.get_field(name)) for name in self._fields})
             sql, parameters = query.get_compiler(connection=connection).as_sql()
-            statement = self._statements[alias] = _Statement(sql, tuple(parameters))
-        with transaction.mark_for_rollback_on_error(alias), connection.cursor() as cursor:
+            statement = self._statements[alias] = _Statement(*_written_out(sql, parameters, connection))
+        with transaction.mark_for_rollback_on_error(alias), _cursor(connection) as cursor:
             cursor.execute(statement.sql, statement.fill(values, connection))
             changed: int = cursor.rowcount
             return changed

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.contrib.auth.models import AnonymousUser, Group, Permission, User
 from django.urls import reverse
+from django.utils import timezone
 from guardian.shortcuts import assign_perm
 
 from scheduler import access, outputs, urls
@@ -339,3 +340,20 @@ def test_a_page_of_tasks_costs_as_many_queries_as_one(
         allowed = access.actions_on(viewer, tasks)
     assert allowed[task.pk] == {"view_task"}
     assert not allowed[tasks[-1].pk]
+
+
+@pytest.mark.parametrize("few", [0, 300])
+def test_the_first_runs_in_some_order_are_those_that_may_be_seen(
+    viewer: User, task: Task, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr(access, "FEW", few)
+    hidden = Task.objects.create(name="Hidden", program_root="sample_tasks", program_path="countdown.py")
+    now = timezone.now()
+    mine = [each.start_now(by=None, now=now).pk for each in (task, hidden, task)][::2]
+    runs = access.listed_runs(viewer)
+    assert list(runs.order_by("id").values_list("pk", flat=True)[:2]) == mine
+    assert list(runs.order_by("-id").values_list("pk", flat=True)[:1]) == mine[1:]
+    assert runs.count() == 2
+    assert access.listed_runs(User.objects.create_superuser("root")).count() == 3
+    assert not access.listed_runs(User.objects.create_user("nobody")).exists()
+    assert not access.listed_runs(User.objects.create_superuser("gone", is_active=False)).exists()

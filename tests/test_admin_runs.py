@@ -165,9 +165,46 @@ def test_too_many_at_once_are_refused_as_a_whole(
 ) -> None:
     monkeypatch.setattr(runs, "ACTED_ON_AT_MOST", 1)
     client.force_login(stopper)
-    said = do(client, "stop", make_run(Status.QUEUED), make_run(Status.QUEUED))
+    said = do(client, "stop", make_run(Status.PROCESSING), make_run(Status.PROCESSING))
     assert "Select at most 1 runs at once; nothing was done." in said
+    assert Run.objects.processing().filter(cancel_requested_at=None).count() == 2
+
+
+def test_of_very_many_those_that_wait_are_cancelled_by_a_few_statements_where_one_may(
+    client: Client, stopper: User, make_run: MakeRun, hidden: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "ACTED_ON_AT_MOST", 3)
+    only_seen = make_run(Status.QUEUED, task=_seen_by(stopper))
+    not_mine, running = make_run(Status.QUEUED, task=hidden), make_run(Status.PROCESSING)
+    client.force_login(stopper)
+    counts = []
+    for count in (4, 40):
+        waiting = [make_run(Status.QUEUED) for _ in range(count)]
+        with CaptureQueriesContext(connection) as queries:
+            said = do(client, "stop", *waiting, only_seen, not_mine, running)
+        counts.append(len(queries))
+        assert f"Cancelled {count} runs that waited." in said
+        assert "Others are left" in said
+    assert counts[0] == counts[1]
+    assert set(Run.objects.unfinished()) == {only_seen, not_mine, running}
+    assert not Run.objects.unfinished().exclude(cancel_requested_at=None).exists()
+    cancelled = Run.objects.in_status(Status.CANCELLED).filter(cancel_requested_by=stopper)
+    assert cancelled.count() == 44
+    assert RunEvent.objects.filter(run__in=cancelled, what=RunEvent.What.FINISHED, user=stopper).count() == 44
+    assert AuditEntry.objects.filter(action=AuditEntry.Action.STOP, user_name="stopper").count() == 44
+
+
+def test_so_many_that_one_request_would_take_too_long_are_cancelled_in_parts(
+    client: Client, stopper: User, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"ACTED_ON_AT_MOST": 1, "CANCELLED_AT_ONCE": 2, "CANCELLED_AT_MOST": 4}.items():
+        monkeypatch.setattr(runs, name, value)
+    waiting = [make_run(Status.QUEUED) for _ in range(6)]
+    client.force_login(stopper)
+    assert "Cancelled 4 runs that waited." in do(client, "stop", *waiting)
     assert Run.objects.queued().count() == 2
+    assert "Others are left" not in do(client, "stop", *waiting)
+    assert not Run.objects.queued().exists()
 
 
 @pytest.mark.parametrize(("role", "offered"), [("viewer", []), ("runner", ["run_again"]), ("stopper", ["stop"])])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.db import connection
 from django.db.models import F
 
 from scheduler.models import Run, Task
@@ -50,6 +51,32 @@ def test_a_value_is_only_a_value(make_run: Callable[..., Run]) -> None:
     run = make_run()
     for name in ("' OR 1=1 --", "%s", "%(run)s", run.task.name + "\\"):
         assert Prepared(by_number_and_name).first(Run, run=run.pk, name=name) is None
+
+
+def test_what_is_no_blank_is_only_a_value(make_run: Callable[..., Run]) -> None:
+    run = make_run()
+    for name in ("' OR 1=1 --", "100% of it's %s \\", run.task.name):
+        Task.objects.filter(pk=run.task_id).update(name=name)
+        named = Prepared(lambda: Run.objects.filter(pk=Blank("run", Run._meta.pk), task__name=name).values_list("pk"))  # noqa: B023
+        assert named.first(Run, run=run.pk) == (run.pk,)
+        Task.objects.filter(pk=run.task_id).update(name="another")
+        assert named.first(Run, run=run.pk) is None
+
+
+@pytest.mark.parametrize("is_pooled", [False, True], ids=["", "behind a pooler"])
+def test_postgresql_keeps_the_plan_unless_sessions_are_pooled(
+    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, is_pooled: bool
+) -> None:
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite keeps statements by itself.")
+    monkeypatch.setitem(connection.settings_dict, "DISABLE_SERVER_SIDE_CURSORS", is_pooled)
+    prepared = Prepared(by_number_and_name)
+    for run in [make_run() for _ in range(8)]:
+        assert prepared.first(Run, run=run.pk, name=run.task.name)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT SUM(generic_plans) FROM pg_prepared_statements WHERE statement LIKE '%%task%%enabled%%'")
+        assert bool(cursor.fetchone()[0]) is not is_pooled
+    assert connection.connection.prepare_threshold is None  # nothing else is prepared
 
 
 def test_only_the_first_row_is_asked_for(make_run: Callable[..., Run]) -> None:

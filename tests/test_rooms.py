@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": {
         *("calendars", "conf", "delays", "prepared", "preview", "programs", "recurrences", "states", "wakeup", "words"),
     },
-    "access": {"models"},
+    "access": {"models", "prepared"},
     "audit": {"client_address", "models"},
     "pausing": {"audit", "models"},
     "crontab_import": {"conf", "crontabs", "models", "programs", "recurrences", "words"},
@@ -71,7 +71,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "forms": {"access", "argument_fields", "models", "preview", "programs", "recurrences"},
     "admin": {
         *("access", "argument_fields", "audit", "conf", "forms"),
-        *("models", "pausing", "programs", "recurrences", "states"),
+        *("models", "pausing", "programs", "recurrences", "states", "templatetags"),
     },
     "views": {
         "access",

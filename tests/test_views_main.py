@@ -16,7 +16,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from scheduler.models import OutputFile, Poller, ProcessSample, Recurrence, Run, Schedule, Task
+from scheduler import access
+from scheduler.models import Alarm, OutputFile, Poller, ProcessSample, Recurrence, Run, Schedule, SchedulerState, Task
 from scheduler.states import Reason, Status
 from scheduler.views import keyset, main, past, selection
 
@@ -282,12 +283,13 @@ def test_newer_and_older_pages_lead_to_each_other(
     assert link(client, oldest, "newest-page") == URL
 
 
-@pytest.mark.parametrize("walked", [1, 2000])
+@pytest.mark.parametrize(("few", "walked"), [(0, 1), (0, 2000), (300, 1)])
 def test_somebody_with_few_tasks_gets_their_runs_in_the_same_order(
-    client: Client, viewer: User, task: Task, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, walked: int
+    client: Client, viewer: User, task: Task, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, few: int, walked: int
 ) -> None:
     """Whether they are found by walking through all runs, or task by task."""
     monkeypatch.setattr(main, "FINISHED_A_PAGE", 3)
+    monkeypatch.setattr(access, "FEW", few)
     monkeypatch.setattr(selection, "WALKED_AT_MOST", walked)
     client.force_login(viewer)
     now = timezone.now()
@@ -311,6 +313,28 @@ def test_somebody_with_few_tasks_gets_their_runs_in_the_same_order(
     assert seen == newest_first
     back = f"{URL}?after={keyset.write(runs[-1].finished_at or now, runs[-1].pk)}"
     assert shown(client, back) == newest_first[newest_first.index(runs[-1].pk) - 3 :][:3]
+
+
+@pytest.mark.parametrize("few", [0, 300])
+def test_tasks_whose_runs_ended_in_the_same_instant_all_come_to_their_turn(
+    client: Client, viewer: User, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr(main, "FINISHED_A_PAGE", 1)
+    monkeypatch.setattr(access, "FEW", few)
+    monkeypatch.setattr(selection, "WALKED_AT_MOST", 1)
+    client.force_login(viewer)
+    now, runs = timezone.now(), []
+    for number in range(7):
+        other = Task.objects.create(name=f"T{number}", program_root="sample_tasks", program_path="countdown.py")
+        other.grant(viewer, "view_task")
+        runs.append(make_run(task=other, finished_at=now).pk)
+    seen: list[int] = []
+    url = URL
+    while url:
+        seen += shown(client, url)
+        url = link(client, url, "older-page")
+        assert len(seen) <= len(runs)
+    assert seen == sorted(runs, reverse=True)
 
 
 # Filters
@@ -499,7 +523,7 @@ def test_a_task_that_may_not_be_seen_is_not_found(client: Client, stranger: User
 
 def test_the_fragment_is_what_the_page_shows(client: Client, owner: User, make_run: MakeRun) -> None:
     client.force_login(owner)
-    make_run(Status.PROCESSING)
+    make_run(Status.PROCESSING, now=timezone.now() - timedelta(hours=1))  # "for 1 h 0 min" in both, however slow it is
     fragment = client.get(URL, {"fragment": "1"}).text
     assert "<html" not in fragment
     assert fragment.strip() in client.get(URL).text
@@ -569,3 +593,15 @@ def test_a_page_does_not_ask_for_the_list_of_apps_that_it_does_not_show(
     monkeypatch.setattr(site, "get_app_list", lambda *_args: pytest.fail("It was asked for."))
     client.force_login(viewer)
     assert client.get("/scheduler/").status_code == 200
+
+
+def test_the_line_about_the_schedulers_health_names_pause_and_alarms(client: Client, owner: User, task: Task) -> None:
+    client.force_login(owner)
+    assert "health-alarms" not in client.get("/scheduler/").text
+    now = timezone.now()
+    Alarm.objects.create(task=task, kind=Alarm.Kind.LATE, at=now)
+    SchedulerState.get().pause(by=owner, why="Upgrade", now=now)
+    page = client.get("/scheduler/").text
+    line = page[page.index('<p class="health">') :].split("</p>")[0]
+    assert "1 alarm<" in line
+    assert ">paused<" in line

@@ -33,7 +33,7 @@ class AuditEntryAdmin(SchedulerAdmin):
         if access.can_everywhere(request.user, "view_auditentry"):
             return True
         if obj is None:
-            return access.tasks_with(request.user, "manage_access").exists()
+            return access.anywhere(request.user, "manage_access")
         return access.visible_audit(request.user).filter(pk=obj.pk).exists()
 
     def has_add_permission(self, request: HttpRequest) -> bool:

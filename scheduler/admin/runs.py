@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from scheduler import access, audit
 from scheduler.models import AuditEntry, OutputFile, Run, RunEvent
+from scheduler.templatetags.scheduler_display import duration
 
 from . import theme
 from .base import CappedPaginator, SchedulerAdmin, VisibleTasksFilter, in_current_zone, is_anybody
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from django.db.models import Model, QuerySet
     from django.http import HttpRequest
 
+    from scheduler.models.run import RunQuerySet
+
     TabularInline = theme.TabularInline[Any, Run]
 else:
     TabularInline = theme.TabularInline
@@ -37,6 +40,9 @@ SHOWN_AT_MOST = 200
 # Of so many tasks PostgreSQL is told one by one, and then knows how many runs they have.
 TASKS_LISTED = 100
 ACTED_ON_AT_MOST = 200
+# Those that wait are cancelled by a few statements for many of them, and so many of them a time.
+CANCELLED_AT_ONCE = 1000
+CANCELLED_AT_MOST = 10_000
 
 
 class ReadOnlyInline(TabularInline):
@@ -125,7 +131,7 @@ def _instant(name: str, label: Any) -> Callable[[Any, Run], str]:
 
 @admin.register(Run)
 class RunAdmin(SchedulerAdmin):
-    list_display = ("id", "task", "status", "due", "started", "finished")
+    list_display = ("id", "task", "status", "due", "started", "took")
     list_filter = ("status", "trigger", ("task", VisibleTasksFilter))
     list_select_related = ("task",)
     # A table of millions is not counted more often than it must be, nor sorted by what has no index.
@@ -163,6 +169,11 @@ class RunAdmin(SchedulerAdmin):
     started = _instant("started_at", _("started"))
     finished = _instant("finished_at", _("finished"))
     stop_requested = _instant("cancel_requested_at", _("stop requested"))
+
+    @admin.display(description=_("took"))
+    def took(self, run: Run) -> str:
+        elapsed = run.elapsed(timezone.now())
+        return duration(elapsed) if elapsed is not None else "-"
 
     def get_fieldsets(self, request: HttpRequest, obj: Run | None = None) -> Any:
         """What this run has: most runs have no gap, no signal, nobody who stopped them."""
@@ -238,7 +249,12 @@ class RunAdmin(SchedulerAdmin):
         return is_anybody(request.user, "run_task")
 
     @admin.action(permissions=["stop"], description=_("Stop or cancel selected runs"))
-    def stop(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
+    def stop(self, request: HttpRequest, queryset: RunQuerySet) -> None:
+        if len(queryset.values_list("pk")[: ACTED_ON_AT_MOST + 1]) > ACTED_ON_AT_MOST:
+            mine = queryset.filter(task__in=access.tasks_with(request.user, "stop_run"))
+            if self._cancel_waiting(request, mine):
+                return
+
         def ask(run: Run) -> None:
             if not run.cancel(by=request.user, now=timezone.now()):  # type: ignore[arg-type]
                 raise ValidationError(gettext("over already, or its stop was asked for."))
@@ -248,6 +264,31 @@ class RunAdmin(SchedulerAdmin):
         if stopped:
             text = ngettext("%(count)d run is asked to stop.", "%(count)d runs are asked to stop.", stopped)
             self.message_user(request, text % {"count": stopped}, messages.SUCCESS)
+
+    def _cancel_waiting(self, request: HttpRequest, runs: RunQuerySet) -> bool:
+        """Of very many runs, cancel those that wait and that no schedule asked for; False when there are none."""
+        cancelled = 0
+        while cancelled < CANCELLED_AT_MOST:
+            with transaction.atomic():
+                some = runs.cancel_waiting(by=request.user, now=timezone.now(), at_most=CANCELLED_AT_ONCE)  # type: ignore[arg-type]
+                audit.record_each(request, AuditEntry.Action.STOP, some)
+            cancelled += len(some)
+            if len(some) < CANCELLED_AT_ONCE:
+                break
+        if not cancelled:
+            return False
+        text = ngettext("Cancelled %(count)d run that waited.", "Cancelled %(count)d runs that waited.", cancelled) % {
+            "count": cancelled
+        }
+        self.message_user(request, text, messages.SUCCESS)
+        if runs.unfinished().exists():
+            text = gettext(
+                "Of more than %(limit)d selected runs only those are cancelled that wait and that no schedule asked "
+                "for, at most %(most)d at once. Others are left: do it again, or select fewer."
+            )
+            limits = {"limit": ACTED_ON_AT_MOST, "most": CANCELLED_AT_MOST}
+            self.message_user(request, text % limits, messages.WARNING)
+        return True
 
     @admin.action(permissions=["run"], description=_("Run selected runs again, with their arguments"))
     def run_again(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
@@ -289,7 +330,7 @@ class RunAdmin(SchedulerAdmin):
     # Who may
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
-        return access.visible_runs(request.user).order_by(*self.get_ordering(request))
+        return access.listed_runs(request.user).order_by(*self.get_ordering(request))
 
     def has_view_permission(self, request: HttpRequest, obj: Run | None = None) -> bool:
         return is_anybody(request.user, "view_task") if obj is None else access.can(request.user, "view_task", obj.task)

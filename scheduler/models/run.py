@@ -163,6 +163,30 @@ class RunQuerySet(models.QuerySet["Run"]):
         """The same for several runs at once; how many were moved."""
         return _movable(to, pk__in=run_ids, claim_token=token).update(status=to, **values)
 
+    def cancel_waiting(self, *, by: User, now: datetime, at_most: int) -> list[Run]:
+        """Cancel the first of these that wait and that no schedule asked for, by a few statements; those that were.
+
+        ``Run.cancel`` is for one; a script may have queued a hundred thousand.
+        """
+        with transaction.atomic():
+            waiting = self.waiting().filter(schedule=None).order_by("pk").select_related("task")
+            # One that a poller is just claiming is passed over.
+            found = list(waiting.select_for_update(of=("self",), skip_locked=True, no_key=True)[:at_most])
+            self.model.objects.transition_all(
+                [run.pk for run in found],
+                to=Status.CANCELLED,
+                reason=Reason.STOPPED_BY_USER,
+                finished_at=now,
+                cancel_requested_at=now,
+                cancel_requested_by=by,
+                cancel_requested_by_name=by.get_username(),
+            )
+            RunEvent.objects.bulk_create(
+                RunEvent(run=run, what=RunEvent.What.FINISHED, at=now, user=by, user_name=by.get_username())
+                for run in found
+            )
+        return found
+
     def claim(self, runs: Sequence[Run], *, host: UUID, host_name: str, now: datetime) -> list[Run]:
         """Take runs for a host, in one transaction; none in a pause, of each task and group as many as it has places.
 

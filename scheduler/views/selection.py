@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db.models import OuterRef, Q, Subquery
+from django.db.models import F, OuterRef, Q, Subquery, Value
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -30,7 +31,7 @@ ANY = ("", _("any"))
 NEWEST_FIRST = ("-finished_at", "-id")
 OLDEST_FIRST = ("finished_at", "id")
 # How many of the newest finished runs are looked at, of whatever task, before it is asked task by task.
-WALKED_AT_MOST = 2000
+WALKED_AT_MOST = 10_000
 
 
 # Time zones move a day, and there is none after the last one.
@@ -79,10 +80,13 @@ class Selection:
     of_any_task: RunQuerySet
     """The runs that match, also of tasks that were not chosen or may not be seen: never shown."""
     tasks: QuerySet[Task] | None
-    """Whose runs they are; None: of all tasks."""
+    """Whose runs they are; None: of all tasks, or of one."""
+    few: bool = False
+    """These tasks are few."""
 
     @classmethod
     def of(cls, user: User, chosen: dict[str, Any], task: Task | None) -> Selection:
+        """``task``: the only one that is wanted; that it may be seen is the caller's business."""
         tasks, narrowed = access.visible_tasks(user), "owner" in chosen
         if "owner" in chosen:
             tasks = tasks.filter(owner__username=chosen["owner"])
@@ -90,14 +94,15 @@ class Selection:
             tasks, narrowed = tasks.filter(_says(chosen["text"])), True
         if task is not None:
             tasks = tasks.filter(pk=task.pk)
-        visible: RunQuerySet = access.visible_runs(user)  # type: ignore[assignment]
-        runs = _matching(visible, chosen, task)
-        return cls(
-            runs=runs.filter(task__in=tasks) if narrowed else runs,
-            of_any_task=_matching(Run.objects.all(), chosen, task),
-            # One task has an index of its own.
-            tasks=None if not narrowed and (task or access.can_everywhere(user, "view_task")) else tasks,
-        )
+        runs = _matching(Run.objects.all(), chosen, task)
+        if not narrowed and (task is not None or access.can_everywhere(user, "view_task")):
+            return cls(runs=runs, of_any_task=runs, tasks=None)
+        ids = tasks.order_by().values_list("pk") if narrowed else access.granted_ids(user, "view_task")
+        few = access.few_of(ids)
+        if few is not None:
+            found = Task.objects.filter(pk__in=few)
+            return cls(runs=runs.filter(task__in=few), of_any_task=runs, tasks=found, few=True)
+        return cls(runs=runs.filter(access.OneOfMany(ids)), of_any_task=runs, tasks=tasks)
 
     def finished(self, count: int, *, before: Position | None = None, after: Position | None = None) -> list[int]:
         """At most so many finished runs: the newest ones before a position, or the oldest ones after it."""
@@ -105,21 +110,40 @@ class Selection:
         if self.tasks is None:
             return _ids(_beyond(self.runs, before, after).order_by(*order)[:count])
         # Walking through all runs until enough of them belong to one of these tasks may take for ever, and so does
-        # sorting all runs of many tasks. So one walks a little; where that is not enough, the next run of each task is
-        # found in an index, and a page of runs cannot belong to other tasks than the first so many of these.
+        # sorting all runs of many tasks. So one walks a little, unless the tasks are few; where that is not enough, the
+        # next run of each task is found in an index, and a page of runs cannot belong to other tasks than the first so
+        # many of these, and those whose next run ended in the same instant as the last one's of these.
         runs = _beyond(self.of_any_task, before, after)
-        near = runs.order_by(*order).values("pk")[:WALKED_AT_MOST]
-        found = _ids(self.runs.filter(pk__in=near).order_by(*order)[:count])
-        if len(found) == count:
-            return found
-        next_of_task = runs.filter(task=OuterRef("pk")).order_by(*order).values("pk")[:1]
-        heads = Run.objects.filter(pk__in=self.tasks.order_by().annotate(head=Subquery(next_of_task)).values("head"))
-        first = list(heads.order_by(*order).values_list("task_id", "finished_at")[:count])
+        if not self.few:
+            found = _ids(_near(_beyond(self.runs, before, after), runs, newest_first=after is None)[:count])
+            if len(found) == count:
+                return found
+        heads = self._heads(runs.order_by(*order), newest_first=after is None)
+        first = list(heads[: 2 * count])
+        if len(first) == 2 * count and first[-1][1] == first[count - 1][1]:
+            first = list(heads)
+        first = [(task, at) for task, at in first if at is not None]
         runs = runs.filter(task__in=[task for task, _at in first])
-        if len(first) == count:
-            last = first[-1][1]
+        if len(first) >= count:
+            last = first[count - 1][1]
             runs = runs.filter(finished_at__gte=last) if after is None else runs.filter(finished_at__lte=last)
         return _ids(runs.order_by(*order)[:count])
+
+    def _heads(self, runs: RunQuerySet, *, newest_first: bool) -> QuerySet[Task, tuple[int, datetime | None]]:
+        """Each task's key and when its first of these runs ended, in the same order."""
+        assert self.tasks is not None
+        at = F("at").desc(nulls_last=True) if newest_first else F("at").asc(nulls_last=True)
+        first = runs.filter(task=OuterRef("pk")).values("finished_at")[:1]
+        return self.tasks.annotate(at=Subquery(first)).order_by(at).values_list("pk", "at")
+
+
+def _near(runs: RunQuerySet, of_any_task: RunQuerySet, *, newest_first: bool) -> RunQuerySet:
+    """Those of the runs that are among so many of any task, in their order."""
+    order = NEWEST_FIRST if newest_first else OLDEST_FIRST
+    last = Subquery(of_any_task.order_by(*order).values("finished_at")[WALKED_AT_MOST : WALKED_AT_MOST + 1])
+    if newest_first:
+        return runs.filter(finished_at__gte=Coalesce(last, Value(datetime.min.replace(tzinfo=UTC)))).order_by(*order)
+    return runs.filter(finished_at__lte=Coalesce(last, Value(datetime.max.replace(tzinfo=UTC)))).order_by(*order)
 
 
 def _ids(runs: RunQuerySet) -> list[int]:

@@ -15,18 +15,19 @@ from django.utils.translation import gettext
 from django.views.decorators.http import require_safe
 
 from scheduler import access
+from scheduler.models import Run
 from scheduler.states import Status
 from scheduler.templatetags.scheduler_display import run_title
 
 from .charts import Lane, Span, lane
-from .gate import staff_page
+from .gate import person, staff_page
 from .main import chosen_task
 from .page import render_page
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponseBase
 
-    from scheduler.models import Run, Task
+    from scheduler.models import Task
     from scheduler.models.run import RunQuerySet
 
 BARS_AT_MOST = 1000
@@ -73,9 +74,7 @@ def timeline(request: HttpRequest) -> HttpResponseBase:
     task = chosen_task(request)
     day = Day.of(_given_day(request.GET.get("day", "")) or timezone.localdate(now))
     by = "host" if request.GET.get("by") == "host" else "task"
-    runs: RunQuerySet = access.visible_runs(request.user)  # type: ignore[assignment]
-    if task is not None:
-        runs = runs.filter(task=task)
+    runs = access.listed_runs(person(request)) if task is None else Run.objects.filter(task=task)
     parts = _parts(runs, day, now)
     found: list[Run] = []
     for part in parts:
