@@ -348,10 +348,13 @@ def end_strays(
     while strays := processes.of_run(
         spec["run"], folder.path, leader=task.get("pid"), leader_ticks=task.get("start_ticks")
     ):
-        if not processes.send(signal.SIGKILL, strays):
-            return len(ended), strays
+        sent = processes.send(signal.SIGKILL, strays)
+        # What got no signal may have ended since it was listed.
+        left = [stray for stray in strays if processes.is_alive(stray.pid, stray.start_ticks)]
+        if not sent and left:
+            return len(ended), left
         ended |= {stray.pid for stray in strays}
         if time.monotonic() >= deadline:
-            return len(ended), strays
+            return len(ended), left
         time.sleep(TREE_LOOK_SECONDS)
     return len(ended), []
