@@ -93,6 +93,9 @@ class RecurrenceChoice(forms.ModelChoiceField):  # type: ignore[type-arg]  # not
         return obj.name if obj.name == obj.in_words else f"{obj.name} ({obj.in_words})"
 
 
+# A list of more tasks than this is no help; others are found by name.
+TASKS_LISTED = 200
+
 # The name of the button that shows what a form would mean, and saves nothing
 PREVIEW = "_preview"
 PREVIEWED_SLOTS = 20
@@ -216,14 +219,16 @@ class ScheduleForm(forms.Form):
         user: User,
         now: datetime,
         initial: dict[str, Any] | None = None,
+        find: str = "",
     ) -> None:
-        self.user, self.now = user, now
+        self.user, self.now, self.find = user, now, find.strip()
         zone = timezone.get_current_timezone_name()
         start = timezone.localtime(now).replace(minute=0, second=0, microsecond=0, tzinfo=None) + timedelta(hours=1)
         super().__init__(data, initial={"time_zone": zone, "at": start, "anchor": start, **(initial or {})})
         runnable = access.tasks_with(user, "run_task") & access.visible_tasks(user)
         tasks = self._choice("task")
         tasks.queryset = runnable.filter(enabled=True).order_by("name")
+        self._list_some(tasks)
         if not Calendar.objects.exists():
             del self.fields["calendar"]
         zones = self.fields["time_zone"]
@@ -241,6 +246,26 @@ class ScheduleForm(forms.Form):
         field = self.fields[name]
         assert isinstance(field, forms.ModelChoiceField)
         return field
+
+    def _list_some(self, tasks: forms.ModelChoiceField[Any]) -> None:
+        """Put only so many into the list: those whose names have all words of ``find``, and the chosen one."""
+        self.tasks_listed, self.is_cut, self.found = TASKS_LISTED, False, 0
+        assert tasks.queryset is not None
+        self.has_more_tasks = tasks.queryset.count() > TASKS_LISTED
+        if not self.has_more_tasks:
+            return
+        found = tasks.queryset
+        for word in self.find.split():
+            found = found.filter(name__icontains=word)
+        listed = {task.pk: task for task in found[: TASKS_LISTED + 1]}
+        self.is_cut = len(listed) > TASKS_LISTED
+        shown = list(listed.values())[:TASKS_LISTED]
+        self.found = len(shown)
+        chosen = self._task()
+        if chosen is not None and chosen.pk not in {task.pk for task in shown}:
+            shown.insert(0, chosen)
+        label = tasks.label_from_instance
+        tasks.widget.choices = [("", str(tasks.empty_label)), *((task.pk, label(task)) for task in shown)]
 
     @property
     def chosen_arguments(self) -> list[str] | None:

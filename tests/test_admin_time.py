@@ -134,6 +134,22 @@ def test_only_tasks_that_one_may_see_and_run_can_follow(
     assert not FollowUp.objects.exists()
 
 
+def test_what_may_follow_is_searched_for_and_not_listed(client: Client, owner: User, task: Task) -> None:
+    for name, granted in {
+        "Upload to the board": ("view_task", "run_task"),
+        "Upload the payroll": ("view_task",),
+        "Upload in secret": (),
+    }.items():
+        a_task(name).grant(owner, *granted)
+    client.force_login(owner)
+    page = client.get(change(task)).text
+    assert "admin-autocomplete" in page
+    assert "Upload to the board" not in page
+    query = {"app_label": "scheduler", "model_name": "followup", "field_name": "then", "term": "upload"}
+    found = client.get(reverse("admin:autocomplete"), query).json()["results"]
+    assert [each["text"] for each in found] == ["Upload to the board"]
+
+
 @pytest.mark.parametrize("granted", [(), ("view_task",)])
 def test_one_of_a_task_that_one_may_not_run_is_only_shown(
     client: Client, owner: User, task: Task, granted: tuple[str, ...]

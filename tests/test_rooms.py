@@ -71,7 +71,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "forms": {"access", "argument_fields", "models", "preview", "programs", "recurrences"},
     "admin": {
         *("access", "argument_fields", "audit", "conf", "forms"),
-        *("models", "pausing", "programs", "recurrences", "states"),
+        *("models", "pausing", "programs", "recurrences", "states", "templatetags"),
     },
     "views": {
         "access",

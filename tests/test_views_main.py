@@ -17,7 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from scheduler import access
-from scheduler.models import OutputFile, Poller, ProcessSample, Recurrence, Run, Schedule, Task
+from scheduler.models import Alarm, OutputFile, Poller, ProcessSample, Recurrence, Run, Schedule, SchedulerState, Task
 from scheduler.states import Reason, Status
 from scheduler.views import keyset, main, past, selection
 
@@ -523,7 +523,7 @@ def test_a_task_that_may_not_be_seen_is_not_found(client: Client, stranger: User
 
 def test_the_fragment_is_what_the_page_shows(client: Client, owner: User, make_run: MakeRun) -> None:
     client.force_login(owner)
-    make_run(Status.PROCESSING)
+    make_run(Status.PROCESSING, now=timezone.now() - timedelta(hours=1))  # "for 1 h 0 min" in both, however slow it is
     fragment = client.get(URL, {"fragment": "1"}).text
     assert "<html" not in fragment
     assert fragment.strip() in client.get(URL).text
@@ -593,3 +593,15 @@ def test_a_page_does_not_ask_for_the_list_of_apps_that_it_does_not_show(
     monkeypatch.setattr(site, "get_app_list", lambda *_args: pytest.fail("It was asked for."))
     client.force_login(viewer)
     assert client.get("/scheduler/").status_code == 200
+
+
+def test_the_line_about_the_schedulers_health_names_pause_and_alarms(client: Client, owner: User, task: Task) -> None:
+    client.force_login(owner)
+    assert "health-alarms" not in client.get("/scheduler/").text
+    now = timezone.now()
+    Alarm.objects.create(task=task, kind=Alarm.Kind.LATE, at=now)
+    SchedulerState.get().pause(by=owner, why="Upgrade", now=now)
+    page = client.get("/scheduler/").text
+    line = page[page.index('<p class="health">') :].split("</p>")[0]
+    assert "1 alarm<" in line
+    assert ">paused<" in line

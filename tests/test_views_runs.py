@@ -647,3 +647,16 @@ def test_a_run_of_a_slot_leads_to_its_tasks_slots(client: Client, viewer: User, 
     run = make_run(Status.SKIPPED, trigger=Run.Trigger.SCHEDULE, slot_at=timezone.now())
     client.force_login(viewer)
     assert f"/scheduler/tasks/{run.task_id}/slots/?not_run=1" in client.get(run.get_absolute_url()).text
+
+
+def test_a_run_in_progress_says_how_much_time_is_usually_left(
+    client: Client, owner: User, make_run: Callable[..., Run], poller: Poller
+) -> None:
+    client.force_login(owner)
+    now = timezone.now()
+    for minutes in (10, 10, 12):
+        make_run(started_at=now - timedelta(minutes=minutes), finished_at=now)
+    run = make_run(Status.PROCESSING, started_at=now - timedelta(minutes=4), host=poller.host)
+    page = client.get(run.get_absolute_url()).text
+    assert "usually 10 min" in page
+    assert " left" in page

@@ -349,3 +349,34 @@ def test_a_rule_that_got_into_the_database_some_other_way_is_a_sentence(
     assert "never matches" in previewed(client, data)
     assert client.post(URL, data).status_code == 200
     assert not Schedule.objects.exists()
+
+
+# Many tasks
+
+
+def test_of_many_tasks_some_are_listed_and_the_others_are_found(
+    client: Client, owner: User, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduler.forms.TASKS_LISTED", 2)
+    others = [
+        Task.objects.create(name=f"Backup {place}", owner=owner, program_root="sample_tasks", program_path="fails.py")
+        for place in ("Amsterdam", "Berlin", "Cairo")
+    ]
+    for each in others:
+        each.grant(owner, "view_task", "run_task")
+
+    def listed(**query: str) -> list[str]:
+        choices = client.get(URL, query).context["form"]["task"].field.widget.choices
+        return [label for key, label in choices if key]
+
+    assert listed() == ["Backup Amsterdam", "Backup Berlin"]
+    assert "the search finds the others" in client.get(URL).text
+    assert listed(find="cairo back") == ["Backup Cairo"]
+    assert "1 task was found" in client.get(URL, {"find": "cairo back"}).text
+    assert listed(task=str(task.pk)) == [task.name, "Backup Amsterdam", "Backup Berlin"]  # what was chosen is there
+    response = client.post(URL, filled(others[2], "now"))  # whether it is listed or not
+    assert response.headers["Location"] == others[2].runs.get().get_absolute_url()
+
+
+def test_few_tasks_are_a_list_without_a_search(client: Client, task: Task) -> None:
+    assert 'name="find"' not in client.get(URL).text

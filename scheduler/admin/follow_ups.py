@@ -19,7 +19,7 @@ from .base import PartOfTask
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
-    from django.db.models import Model, QuerySet
+    from django.db.models import Field, Model, QuerySet
     from django.http import HttpRequest
 
     ModelForm = forms.ModelForm[FollowUp]
@@ -46,12 +46,6 @@ class FollowUpForm(ModelForm):
     """Whoever enters it must be allowed to run what follows; one of somebody who was stays as it is."""
 
     user: ClassVar[User | AnonymousUser]
-    then = TaskChoice(
-        Task.objects.none(),
-        label=capfirst(_("run then")),
-        help_text=_("It runs with its own arguments. You can choose among the tasks that you may run."),
-        error_messages={"invalid_choice": _("Choose a task that you may see and run.")},
-    )
 
     class Meta:
         model = FollowUp
@@ -59,7 +53,9 @@ class FollowUpForm(ModelForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        then = self.fields["then"]
+        then = self.fields.get("then")
+        if then is None:  # to look at only
+            return
         assert isinstance(then, TaskChoice)
         if self.instance.pk is not None and not vars(self.instance)["may_run"]:
             then.queryset = Task.objects.filter(pk=self.instance.then_id)
@@ -94,6 +90,26 @@ class FollowUpInline(PartOfTask, TabularInline):
     extra = 1
     verbose_name_plural = _("follow-ups: what runs when this task has ended")
     readonly_fields = ("then_name",)
+    # A list of ten thousand tasks in each row would be no help; TaskAdmin finds those that one may run.
+    autocomplete_fields = ("then",)
+
+    def formfield_for_dbfield(self, db_field: Field[Any, Any], request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name != "then":
+            return super().formfield_for_dbfield(db_field, request, **kwargs)
+        field = super().formfield_for_dbfield(
+            db_field,
+            request,
+            **kwargs,
+            form_class=TaskChoice,
+            label=capfirst(_("run then")),
+            help_text=_("It runs with its own arguments. You can choose among the tasks that you may run."),
+            error_messages={"invalid_choice": _("Choose a task that you may see and run.")},
+        )
+        # Each of them leads away from a page that is being filled in.
+        assert field is not None
+        for link in ("add", "change", "delete", "view"):
+            setattr(field.widget, f"can_{link}_related", False)
+        return field
 
     def get_fields(self, request: HttpRequest, obj: Task | None = None) -> tuple[str, ...]:
         return ("on", "then") if obj is None or self.has_change_permission(request, obj) else ("on", "then_name")

@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from scheduler import access, audit
 from scheduler.models import AuditEntry, OutputFile, Run, RunEvent
+from scheduler.templatetags.scheduler_display import duration
 
 from . import theme
 from .base import CappedPaginator, SchedulerAdmin, VisibleTasksFilter, in_current_zone, is_anybody
@@ -130,7 +131,7 @@ def _instant(name: str, label: Any) -> Callable[[Any, Run], str]:
 
 @admin.register(Run)
 class RunAdmin(SchedulerAdmin):
-    list_display = ("id", "task", "status", "due", "started", "finished")
+    list_display = ("id", "task", "status", "due", "started", "took")
     list_filter = ("status", "trigger", ("task", VisibleTasksFilter))
     list_select_related = ("task",)
     # A table of millions is not counted more often than it must be, nor sorted by what has no index.
@@ -168,6 +169,11 @@ class RunAdmin(SchedulerAdmin):
     started = _instant("started_at", _("started"))
     finished = _instant("finished_at", _("finished"))
     stop_requested = _instant("cancel_requested_at", _("stop requested"))
+
+    @admin.display(description=_("took"))
+    def took(self, run: Run) -> str:
+        elapsed = run.elapsed(timezone.now())
+        return duration(elapsed) if elapsed is not None else "-"
 
     def get_fieldsets(self, request: HttpRequest, obj: Run | None = None) -> Any:
         """What this run has: most runs have no gap, no signal, nobody who stopped them."""

@@ -27,7 +27,7 @@ from scheduler.models import AuditEntry, OutputFile, Poller, Run, Schedule, Task
 from .access_page import access_page
 from .base import SchedulerAdmin, in_current_zone, is_anybody
 from .fields import UserNameField, join_arguments
-from .follow_ups import FollowUpInline
+from .follow_ups import FollowUpInline, runnable
 from .pauses import PauseActionForm, pause_each, resume_each
 from .schedules import ScheduleInline, plan
 
@@ -269,6 +269,15 @@ class TaskAdmin(SchedulerAdmin):
         return access.can_everywhere(request.user, "change_task")
 
     # The list
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Task], search_term: str
+    ) -> tuple[QuerySet[Task], bool]:
+        """Where a follow-up is entered, only what this person may let follow is offered."""
+        found, may_repeat = super().get_search_results(request, queryset, search_term)
+        if request.GET.get("model_name") == FollowUpInline.model._meta.model_name:
+            found = found.filter(pk__in=runnable(request.user).values("pk"))
+        return found, may_repeat
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         changelist = super().get_changelist_instance(request)

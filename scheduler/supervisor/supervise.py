@@ -346,9 +346,10 @@ def end_strays(folder: RunFolder, spec: dict[str, Any], *, seconds: float = math
     while strays := processes.of_run(
         spec["run"], folder.path, leader=task.get("pid"), leader_ticks=task.get("start_ticks")
     ):
-        if not processes.send(signal.SIGKILL, strays):
+        if processes.send(signal.SIGKILL, strays):
+            ended |= {stray.pid for stray in strays}
+        elif any(processes.is_alive(stray.pid, stray.start_ticks) for stray in strays):
             return len(ended), True
-        ended |= {stray.pid for stray in strays}
         if time.monotonic() >= deadline:
             return len(ended), True
         time.sleep(TREE_LOOK_SECONDS)

@@ -21,6 +21,7 @@ from .advice import advice, sentence
 from .chain import chain
 from .gate import person, require, staff_page, visible_run
 from .page import fragment_url, render_fragment, render_page
+from .past import past_of
 from .rows import Row, rows
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ def detail(request: HttpRequest, pk: int) -> HttpResponseBase:
 def _state(request: HttpRequest, run: Run, now: datetime) -> dict[str, Any]:
     """Everything of a run that changes while it is processed, except its log."""
     alive = list(Poller.objects.alive(now).values_list("host", flat=True))
-    row = rows([run], user=person(request), now=now, alive=alive)[0]
+    past = past_of([run.task_id]) if run.started_at else None
+    row = rows([run], user=person(request), now=now, alive=alive, past=past)[0]
     messages = list(run.events.filter(what=RunEvent.What.MESSAGE).order_by("-id")[: MESSAGES_AT_MOST + 1])
     events = list(run.events.exclude(what=RunEvent.What.MESSAGE).order_by("-id")[: EVENTS_AT_MOST + 1])[::-1]
     return {

@@ -43,7 +43,8 @@ def schedule_task(request: HttpRequest) -> HttpResponseBase:
         elif is_valid and (response := _save(request, form, now)) is not None:
             return response
     else:
-        form = ScheduleForm(user=person(request), now=now, initial={"task": request.GET.get("task", "")})
+        chosen, find = request.GET.get("task", ""), request.GET.get("find", "")
+        form = ScheduleForm(user=person(request), now=now, initial={"task": chosen}, find=find)
     context["form"] = form
     if request.method == "POST" and not form.errors:
         # The token of this form is used up only by a run that was started.

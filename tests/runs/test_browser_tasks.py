@@ -78,7 +78,10 @@ def test_a_day_is_seen_at_a_glance_and_its_runs_are_links(
         # What is wide scrolls inside; the page itself does not.
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         page.get_by_role("link", name="By host").click()
+        chart = page.locator(".day-chart")
+        assert chart.evaluate("each => each.scrollWidth > each.clientWidth") == (width == 360)
         bar = page.locator(f".lane-bars a[href='/scheduler/runs/{past.pk}/']")
+        expect(bar.locator("rect")).to_be_in_viewport()
         expect(bar.locator("rect")).to_be_visible()
         page.get_by_text("As a table").click()
         page.get_by_role("link", name=f"#{past.pk}", exact=True).click()
