@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from scheduler.supervisor import processes
 from scheduler.supervisor.folder import CLEANUP, DONE, EXIT, STARTED, TASK, RunFolder, Stage
+from scheduler.supervisor.supervise import end_strays
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,3 +132,16 @@ def test_an_exit_whose_new_name_was_lost_with_the_machine_is_found(folder: Movin
     result = folder.read(EXIT)
     assert result is not None
     assert (result["reason"], result["exit_code"]) == ("exit_code", 3)
+
+
+def test_a_process_that_ends_by_itself_just_before_it_is_killed_is_none_that_cannot_be(
+    folder: MovingFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    process = processes.look_at(child.pid)
+    assert process is not None
+    looks: list[list[processes.Process]] = [[], [process]]
+    monkeypatch.setattr(processes, "of_run", lambda *_args, **_options: looks.pop())
+    child.communicate(b"\n")
+    assert end_strays(folder, {"run": "1"}) == (0, False)
+    assert looks == []

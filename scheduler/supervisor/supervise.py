@@ -348,13 +348,11 @@ def end_strays(
     while strays := processes.of_run(
         spec["run"], folder.path, leader=task.get("pid"), leader_ticks=task.get("start_ticks")
     ):
-        sent = processes.send(signal.SIGKILL, strays)
-        # What got no signal may have ended since it was listed.
-        left = [stray for stray in strays if processes.is_alive(stray.pid, stray.start_ticks)]
-        if not sent and left:
+        if processes.send(signal.SIGKILL, strays):
+            ended |= {stray.pid for stray in strays}
+        elif left := [stray for stray in strays if processes.is_alive(stray.pid, stray.start_ticks)]:
             return len(ended), left
-        ended |= {stray.pid for stray in strays}
         if time.monotonic() >= deadline:
-            return len(ended), left
+            return len(ended), strays
         time.sleep(TREE_LOOK_SECONDS)
     return len(ended), []

@@ -31,6 +31,7 @@ _FILE = Prepared(
     lambda: (
         OutputFile.objects.filter(pk=Blank("file", OutputFile._meta.pk))
         .annotate(granted=access.granted(_USER, "view_output", OuterRef("run__task")))
+        .order_by()
         .values_list("name", "run", "run__uuid", "run__task", "run__task__name", "granted")
     )
 )
