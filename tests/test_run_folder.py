@@ -143,5 +143,5 @@ def test_a_process_that_ends_by_itself_just_before_it_is_killed_is_none_that_can
     looks: list[list[processes.Process]] = [[], [process]]
     monkeypatch.setattr(processes, "of_run", lambda *_args, **_options: looks.pop())
     child.communicate(b"\n")
-    assert end_strays(folder, {"run": "1"}) == (0, False)
+    assert end_strays(folder, {"run": "1"}) == (0, [])
     assert looks == []
