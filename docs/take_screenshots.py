@@ -18,6 +18,7 @@ import time
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urljoin
 
 from playwright.sync_api import sync_playwright
 
@@ -74,11 +75,20 @@ def _take_all(browser: Browser, address: str, password: str) -> None:
             page.locator(".target").wait_for()
         if name:
             _picture(page, name)
+    finished = page.url
     page.get_by_role("link", name="Preview of machine_report.csv").click()
     _picture(page, "file-preview")
+    _tell_when_late(page, address, "Countdown")
     _start(page, address, "Countdown")
+    running = page.url
     page.locator("progress").first.wait_for(timeout=60_000)
-    page.wait_for_timeout(1500)  # a little of it is over
+    _start(page, address, "Countdown")  # it waits for the first one
+    page.goto(f"{address}/scheduler/alarms/")
+    while not page.get_by_role("button", name="Dismiss", exact=True).count():
+        page.wait_for_timeout(500)
+        page.reload()
+    _picture(page, "alarms")
+    page.goto(running)
     for scheme, width in (("light", 1280), ("dark", 1280), ("light", 360)):
         look = _logged_in(browser, address, password, width=width, scheme=scheme)
         kind = ("-dark" if scheme == "dark" else "") + ("-narrow" if width == 360 else "")
@@ -107,10 +117,26 @@ def _take_all(browser: Browser, address: str, password: str) -> None:
         ("admin-tasks", "/admin/scheduler/task/"),
         ("admin-task", "/admin/scheduler/task/1/change/"),
         ("admin-access", "/admin/scheduler/task/1/access/"),
+        ("admin-schedules", "/admin/scheduler/schedule/"),
+        ("admin-runs", "/admin/scheduler/run/"),
+        ("admin-run", "/admin/scheduler/run/1/change/"),
+        ("admin-recurrences", "/admin/scheduler/recurrence/"),
+        ("admin-recurrence", "/admin/scheduler/recurrence/7/change/"),
+        ("admin-calendar", "/admin/scheduler/calendar/add/"),
+        ("admin-group", "/admin/scheduler/concurrencygroup/add/"),
+        ("admin-poller", "/admin/scheduler/poller/1/change/"),
         ("admin-audit", "/admin/scheduler/auditentry/"),
+        ("again", f"{finished}again/change/"),
+        ("delete", f"{finished}delete/"),
+        ("pause", "/scheduler/pause/"),
+        ("not-found", "/scheduler/runs/999999/"),
+        ("site", "/"),
     ):
-        page.goto(address + path)
+        page.goto(urljoin(address, path))
         _picture(page, name)
+    stranger = browser.new_page(viewport={"width": 1280, "height": 800})
+    stranger.goto(f"{address}/scheduler/")
+    _picture(stranger, "log-in")
 
 
 def _logged_in(browser: Browser, address: str, password: str, *, width: int, scheme: str) -> Page:
@@ -144,6 +170,14 @@ def _preview(page: Page, address: str) -> None:
     page.fill("[name=anchor]", "2027-03-20T00:00")
     page.locator("#preview td").first.wait_for()
     _picture(page, "schedule-preview")
+
+
+def _tell_when_late(page: Page, address: str, task: str) -> None:
+    page.goto(f"{address}/admin/scheduler/task/")
+    page.get_by_role("link", name=task).click()
+    page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+    page.fill("[name=late_after_seconds]", "1")
+    page.click("[name=_save]")
 
 
 def _pause(page: Page, address: str, task: str, why: str) -> None:

@@ -85,3 +85,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_decisions_are_numbered_without_gaps() -> None:
     numbers = sorted(int(path.name[:4]) for path in PROJECT.glob("docs/decisions/*.md"))
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_every_picture_is_shown_and_every_picture_that_is_shown_is_there() -> None:
+    folder = PROJECT / "docs" / "screenshots"
+    shown = re.findall(r"\(([\w-]+\.png)\)", (folder / "README.md").read_text(encoding="utf-8"))
+    assert sorted(shown) == sorted(path.name for path in folder.glob("*.png"))
