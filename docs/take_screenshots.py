@@ -84,7 +84,7 @@ def _take_all(browser: Browser, address: str, password: str) -> None:
     page.locator("progress").first.wait_for(timeout=60_000)
     _start(page, address, "Countdown")  # it waits for the first one
     page.goto(f"{address}/scheduler/alarms/")
-    while not page.get_by_role("button", name="Dismiss", exact=True).count():
+    while not page.get_by_role("button", name="Dismiss alarm").count():
         page.wait_for_timeout(500)
         page.reload()
     _picture(page, "alarms")
