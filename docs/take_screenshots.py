@@ -124,7 +124,7 @@ def _take_all(browser: Browser, address: str, password: str) -> None:
         ("admin-recurrence", "/admin/scheduler/recurrence/7/change/"),
         ("admin-calendar", "/admin/scheduler/calendar/add/"),
         ("admin-group", "/admin/scheduler/concurrencygroup/add/"),
-        ("admin-poller", "/admin/scheduler/poller/1/change/"),
+        ("admin-pollers", "/admin/scheduler/poller/"),
         ("admin-audit", "/admin/scheduler/auditentry/"),
         ("again", f"{finished}again/change/"),
         ("delete", f"{finished}delete/"),

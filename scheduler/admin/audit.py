@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.contrib import admin
+from django.utils.translation import gettext_lazy as _
 
 from scheduler import access
 from scheduler.models import AuditEntry
 
-from .base import SchedulerAdmin, VisibleTasksFilter
+from .base import SchedulerAdmin, VisibleTasksFilter, instant_column
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -18,13 +19,16 @@ if TYPE_CHECKING:
 
 @admin.register(AuditEntry)
 class AuditEntryAdmin(SchedulerAdmin):
-    list_display = ("at", "user_name", "action", "task_name", "run_number", "object_name", "address")
+    list_display = ("time", "user_name", "action", "task_name", "run_number", "object_name", "address")
     list_filter = ("action", ("task", VisibleTasksFilter))
+    readonly_fields = ("time",)
     search_fields = ("user_name", "task_name", "object_name", "address")
-    fields = ("at", "user_name", "action", "task_name", "run_number", "object_name", "address", "text")
+    fields = ("time", "user_name", "action", "task_name", "run_number", "object_name", "address", "text")
     ordering = ("-id",)
     show_full_result_count = False
     actions = None
+
+    time = instant_column("at", _("time"))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[AuditEntry]:
         return access.visible_audit(request.user).order_by(*self.get_ordering(request))

@@ -24,6 +24,7 @@ from scheduler.models import AuditEntry, Schedule, Task
 from . import theme
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime, tzinfo
 
     from django.contrib.auth.models import AnonymousUser, User
@@ -200,6 +201,16 @@ def in_current_zone(instant: datetime | None) -> str:
     local = timezone.localtime(instant)
     date, time = formats.date_format(local, "Y-m-d"), formats.date_format(local, "H:i:s")
     return format_html('<span class="nowrap">{}</span> <span class="nowrap">{}</span>', date, time)
+
+
+def instant_column(name: str, label: Any) -> Callable[[Any, Model], str]:
+    """A column, or a line of a form, with a time of a row."""
+
+    @admin.display(description=label)
+    def shown(_admin: Any, row: Model) -> str:
+        return in_current_zone(getattr(row, name))
+
+    return shown
 
 
 def in_zone(instant: datetime, zone: tzinfo) -> str:

@@ -14,7 +14,7 @@ from scheduler import access
 from scheduler.models import Poller
 from scheduler.models.poller import SILENT_AFTER
 
-from .base import SchedulerAdmin
+from .base import SchedulerAdmin, instant_column
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -22,8 +22,17 @@ if TYPE_CHECKING:
 
 @admin.register(Poller)
 class PollerAdmin(SchedulerAdmin):
-    list_display = ("host_name", "pid", "alive", "version", "capacity", "room", "started_at", "seen_at", "ended_at")
+    list_display = ("host_name", "pid", "alive", "version", "capacity", "room", "started", "seen", "ended")
+    fields = (
+        *("host_name", "pid", "alive", "version", "capacity", "room", "started", "seen", "ended"),
+        *("cold_reason", "limits_problem", "host", "boot_id", "start_ticks"),
+    )
+    readonly_fields = ("alive", "room", "started", "seen", "ended")
     actions = None
+
+    started = instant_column("started_at", _("started"))
+    seen = instant_column("seen_at", _("last report"))
+    ended = instant_column("ended_at", _("ended"))
 
     @admin.display(description=_("alive"), boolean=True)
     def alive(self, poller: Poller) -> bool:

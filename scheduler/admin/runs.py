@@ -19,7 +19,7 @@ from scheduler.models import AuditEntry, OutputFile, Run, RunEvent
 from scheduler.templatetags.scheduler_display import duration
 
 from . import theme
-from .base import CappedPaginator, SchedulerAdmin, VisibleTasksFilter, in_current_zone, is_anybody
+from .base import CappedPaginator, SchedulerAdmin, VisibleTasksFilter, in_current_zone, instant_column, is_anybody
 from .fields import join_arguments
 
 if TYPE_CHECKING:
@@ -119,16 +119,6 @@ class OutputFileInline(ReadOnlyInline):
         return in_current_zone(file.created_at)
 
 
-def _instant(name: str, label: Any) -> Callable[[Any, Run], str]:
-    """A column with one of a run's times."""
-
-    @admin.display(description=label)
-    def shown(_admin: Any, run: Run) -> str:
-        return in_current_zone(getattr(run, name))
-
-    return shown
-
-
 @admin.register(Run)
 class RunAdmin(SchedulerAdmin):
     list_display = ("id", "task", "status", "due", "started", "took")
@@ -161,14 +151,14 @@ class RunAdmin(SchedulerAdmin):
         "stop_requested",
     )
 
-    slot = _instant("slot_at", _("slot"))
-    slot_end = _instant("slot_until", _("last slot of a gap"))
-    queued = _instant("queued_at", _("queued"))
-    due = _instant("due_at", _("due"))
-    ready = _instant("ready_at", _("decided"))
-    started = _instant("started_at", _("started"))
-    finished = _instant("finished_at", _("finished"))
-    stop_requested = _instant("cancel_requested_at", _("stop requested"))
+    slot = instant_column("slot_at", _("slot"))
+    slot_end = instant_column("slot_until", _("last slot of a gap"))
+    queued = instant_column("queued_at", _("queued"))
+    due = instant_column("due_at", _("due"))
+    ready = instant_column("ready_at", _("decided"))
+    started = instant_column("started_at", _("started"))
+    finished = instant_column("finished_at", _("finished"))
+    stop_requested = instant_column("cancel_requested_at", _("stop requested"))
 
     @admin.display(description=_("took"))
     def took(self, run: Run) -> str:
