@@ -197,27 +197,27 @@ class PreparedSubquery:
         """The subquery with the blanks filled in."""
         return _FilledSubquery(self, self._output_field, values)
 
-    def sql_for(self, values: dict[str, Any], connection: BaseDatabaseWrapper) -> tuple[str, list[Any]]:
+    def sql_for(self, values: dict[str, Any], connection: BaseDatabaseWrapper) -> tuple[str, tuple[Any, ...]]:
         """Text and parameters. Raises KeyError when a blank has no value."""
         statement = self._statements.get(connection.alias)
         if statement is None:
             sql, parameters = self._build().query.get_compiler(connection=connection).as_sql()
             statement = self._statements[connection.alias] = _Statement(f"({sql})", parameters)
-        return statement.sql, statement.fill(values, connection)
+        return statement.sql, tuple(statement.fill(values, connection))
 
 
 class _FilledSubquery(Expression):
-    # What Django compares two conditions by.
-    @property
-    def identity(self) -> tuple[Any, ...]:
-        return (type(self), id(self.prepared), *sorted(self.values.items()))
-
     def __init__(self, prepared: PreparedSubquery, output_field: Any, values: dict[str, Any]) -> None:
         super().__init__(output_field=output_field)
         self.prepared = prepared
         self.values = values
 
-    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """What Django compares two conditions by."""
+        return (type(self), id(self.prepared), *sorted(self.values.items()))
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, tuple[Any, ...]]:
         return self.prepared.sql_for(self.values, connection)
 
 
