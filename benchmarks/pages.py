@@ -251,6 +251,7 @@ def _report(options: argparse.Namespace) -> None:
     print(f"| ms / of processor (queries) | {' | '.join(people)} |")
     print(f"|---|{'--:|' * len(people)}")
     with override_settings(ALLOWED_HOSTS=["testserver"]):
+        _measure(User.objects.get(username="admin"), "/scheduler/", options.times)  # what a new process does once
         for page, url in _pages(options.runs, options.tasks).items():
             if options.only not in page:
                 continue
