@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from django.db.models import Field, Model, QuerySet
     from django.http import HttpRequest
 
+    BaseInlineFormSet = forms.BaseInlineFormSet[FollowUp, Task, forms.ModelForm[FollowUp]]
     ModelForm = forms.ModelForm[FollowUp]
     TabularInline = theme.TabularInline[FollowUp, Task]
     ModelChoiceField = forms.ModelChoiceField[Task]
 else:
+    BaseInlineFormSet = forms.BaseInlineFormSet
     ModelChoiceField = forms.ModelChoiceField
     ModelForm = forms.ModelForm
     TabularInline = theme.TabularInline
@@ -82,9 +84,19 @@ def runnable(user: User | AnonymousUser) -> QuerySet[Task]:
     return access.tasks_with(user, "run_task") & access.visible_tasks(user)
 
 
+class FollowUpFormSet(BaseInlineFormSet):
+    def add_fields(self, form: Any, index: int | None) -> None:
+        """Each field says its name to a screen reader by itself: the admin's table has it in a heading only."""
+        super().add_fields(form, index)
+        for field in form.fields.values():
+            if field.label and not field.widget.is_hidden:
+                field.widget.attrs["aria-label"] = field.label
+
+
 class FollowUpInline(PartOfTask, TabularInline):
     model = FollowUp
     form = FollowUpForm
+    formset = FollowUpFormSet
     fk_name = "task"
     hide_title = True  # in unfold; in Django's admin a style sheet does it
     extra = 1
