@@ -6,8 +6,7 @@ import base64
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth.models import Group, User
 from django.utils import timezone
@@ -41,6 +40,9 @@ PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGP4z8DwHwAFAAH/q842iQAAAABJRU5ErkJggg=="
 )
 LONG = "A task with a name that is as long as people write them when nobody stops them, and_with_one_word_without_a_gap"
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass
@@ -179,9 +181,18 @@ def make_rows(programs: Path) -> Rows:
         {"pid": 4243, "parent": 4242, "name": "sort", "cpu_percent": 80.0, "memory_bytes": 5_000_000},
     ]
     ProcessSample.objects.create(
-        run=running, at=now, cpu_percent=92.5, memory_bytes=50_000_000, memory_peak_bytes=61_000_000, processes=processes
+        run=running,
+        at=now,
+        cpu_percent=92.5,
+        memory_bytes=50_000_000,
+        memory_peak_bytes=61_000_000,
+        processes=processes,
     )
-    for what, text in ((RunEvent.What.QUEUED, ""), (RunEvent.What.STARTED, ""), (RunEvent.What.MESSAGE, "Shop 4 of 10")):
+    for what, text in (
+        (RunEvent.What.QUEUED, ""),
+        (RunEvent.What.STARTED, ""),
+        (RunEvent.What.MESSAGE, "Shop 4 of 10"),
+    ):
         RunEvent.objects.create(run=running, at=now, what=what, text=text, user_name="olivia")
     make_run(long, Status.PROCESSING, minutes_ago=1, message="A long message. " * 12)
     queued = make_run(every, Status.QUEUED, minutes_ago=-30)
@@ -190,7 +201,12 @@ def make_rows(programs: Path) -> Rows:
     )
     log = [f"line {number:05d} copied\n" for number in range(9000)]
     log[4000] = "\x1b[31mValueError:\x1b[0m the disk is full\n"
-    log[8990] = "".join(f"\x1b[{30 + n}mink {n}\x1b[0m \x1b[{90 + n}mbright\x1b[0m \x1b[{40 + n}mon {n}\x1b[0m " for n in range(8)) + "\n"
+    log[8990] = (
+        "".join(
+            f"\x1b[{30 + n}mink {n}\x1b[0m \x1b[{90 + n}mbright\x1b[0m \x1b[{40 + n}mon {n}\x1b[0m " for n in range(8)
+        )
+        + "\n"
+    )
     log[8991] = "\x1b[1mbold\x1b[0m \x1b[2mdim\x1b[0m \x1b[7minverse\x1b[0m \x1b[4mline\x1b[0m\n"
     write_log(failed, "".join(log).encode())
     lost = make_run(long, Status.FAILED, minutes_ago=3, reason=Reason.LOST, exit_code=None)
@@ -209,7 +225,9 @@ def make_rows(programs: Path) -> Rows:
     table = add_file(
         done,
         "sales of all the shops.csv",
-        ("shop;sold;" + ";".join(f"column {n}" for n in range(12)) + "\n" + "Amsterdam;1;" + "2;" * 11 + "3\n").encode(),
+        (
+            "shop;sold;" + ";".join(f"column {n}" for n in range(12)) + "\n" + "Amsterdam;1;" + "2;" * 11 + "3\n"
+        ).encode(),
     )
     page = add_file(done, "page.html", b"<script>document.title = 'it ran'</script>\n" + b"x" * 300)
     binary = add_file(done, "backup.bin", bytes(range(256)))
@@ -231,7 +249,9 @@ def make_rows(programs: Path) -> Rows:
     dismissed = {"dismissed_at": now, "dismissed_by": olivia, "dismissed_by_name": "olivia"}
     Alarm.objects.create(task=task, kind=Alarm.Kind.LATE, at=now, **dismissed)
     for action in AuditEntry.Action:
-        AuditEntry.objects.create(at=now, action=action, user=olivia, user_name="olivia", task=task, task_name=task.name)
+        AuditEntry.objects.create(
+            at=now, action=action, user=olivia, user_name="olivia", task=task, task_name=task.name
+        )
     ids = {
         name: row.pk
         for name, row in {

@@ -118,7 +118,7 @@ def paused() -> Iterator[None]:
     state, _created = SchedulerState.objects.get_or_create(pk=1)
     state.pause(by=None, why="The storage is moved until noon", now=timezone.now())
     yield
-    state.resume(by=None, now=timezone.now())
+    state.resume()
 
 
 STATES: dict[str, tuple[Any, str]] = {
@@ -138,7 +138,7 @@ def test_nothing_is_wrong_in_a_state_of_the_whole(chromium: Chromium, rows: Rows
 
 
 def show_shortcuts(page: Page) -> None:
-    expect(page.get_by_role("button", name="?")).to_be_visible()
+    expect(page.get_by_role("button", name="Keyboard shortcuts")).to_be_visible()
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_be_visible()
 

@@ -97,7 +97,7 @@
         over = part.finished;
         if (over && label) label.hidden = true;
         // Its tools (search, download) come with the first lines.
-        if (part.size && !label) go(location.href, { add: false });
+        if (part.size && !label) go(location.href, { add: false, leaves: false });
       } catch {
         pause = Math.min(Math.max(pause, SOON) * 1.5, LATER);
       } finally {
@@ -126,7 +126,7 @@
   };
 
   /* Show another part of the log: the server renders it, as it would in the whole page. */
-  const go = async (address, { add }) => {
+  const go = async (address, { add, leaves = true }) => {
     const url = new URL(address);
     const focused = document.activeElement && document.activeElement.id;
     stop.abort();
@@ -148,7 +148,10 @@
       if (again) again.focus({ preventScroll: true });
       begin();
     } catch {
-      if (!signal.aborted) location.assign(url);
+      if (signal.aborted) return;
+      // Where nobody has asked for it, what was read stays: the run may have been deleted.
+      if (leaves) location.assign(url);
+      else setTimeout(begin, LATER);
     }
   };
 
