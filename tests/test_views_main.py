@@ -45,6 +45,17 @@ def link(client: Client, url: str | None, name: str) -> str:
     return found[1].replace("&amp;", "&") if found else ""
 
 
+def shown_on_all_pages(client: Client, *, at_most: int) -> list[int]:
+    """The same of this page and all that follow it; no more than there are runs, or a page leads back."""
+    seen: list[int] = []
+    url = URL
+    while url:
+        seen += shown(client, url)
+        url = link(client, url, "older-page")
+        assert len(seen) <= at_most
+    return seen
+
+
 def add_files(run: Run, count: int) -> None:
     for number in range(count):
         name = f"file {number}.csv"
@@ -303,12 +314,7 @@ def test_somebody_with_few_tasks_gets_their_runs_in_the_same_order(
     # Several of different tasks end in the same instant.
     ends = [now - timedelta(minutes=number // 3) for number in range(14)]
     runs = [make_run(task=tasks[number % 3], finished_at=at) for number, at in enumerate(ends)]
-    seen: list[int] = []
-    url = URL
-    while url:
-        seen += shown(client, url)
-        url = link(client, url, "older-page")
-        assert len(seen) <= len(runs)
+    seen = shown_on_all_pages(client, at_most=len(runs))
     newest_first = [run.pk for run in sorted(runs, key=lambda run: (run.finished_at, run.pk), reverse=True)]
     assert seen == newest_first
     back = f"{URL}?after={keyset.write(runs[-1].finished_at or now, runs[-1].pk)}"
@@ -328,13 +334,7 @@ def test_tasks_whose_runs_ended_in_the_same_instant_all_come_to_their_turn(
         other = Task.objects.create(name=f"T{number}", program_root="sample_tasks", program_path="countdown.py")
         other.grant(viewer, "view_task")
         runs.append(make_run(task=other, finished_at=now).pk)
-    seen: list[int] = []
-    url = URL
-    while url:
-        seen += shown(client, url)
-        url = link(client, url, "older-page")
-        assert len(seen) <= len(runs)
-    assert seen == sorted(runs, reverse=True)
+    assert shown_on_all_pages(client, at_most=len(runs)) == sorted(runs, reverse=True)
 
 
 # Filters

@@ -73,13 +73,13 @@ def collect(folder: RunFolder, spec: dict[str, Any], found: dict[str, Any] | Non
         if files:
             # One flush for all of them, before done.json says that they are there.
             libc.syncfs(store)
-    # Not flushed: after a crash of the machine the collection is done again, with the same ids.
     # Each that is named becomes a line of the run's history.
     if unnamed := plan.get("unnamed", 0) + len(problems[NAMED_AT_MOST:]):
         problems[NAMED_AT_MOST:] = [{"path": [], "why": f"{unnamed} more stayed behind"}]
     done = {"files": files, "problems": problems, **found}
     if reached:
         done["limits"] = reached
+    # Not flushed: after a crash of the machine the collection is done again, with the same ids.
     folder.write(DONE, done, durable=False)
 
 

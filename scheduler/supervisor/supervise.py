@@ -18,7 +18,7 @@ from .program import READ_BYTES, Program, fork_program, in_words
 
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 LOOK_EVERY_SECONDS = 1.0
-SHORT_SECONDS = 0.05
+SHORT_SECONDS = 0.05  # a program that ends within this time needs no FIFO to be stopped by
 TREE_LOOK_SECONDS = 0.05
 NAMED_AT_MOST = 10  # processes that are named to people
 READS_AT_ONCE = 64  # a program that never stops writing must not keep the supervisor from looking at the rest
@@ -141,8 +141,9 @@ class Supervision:
         timeout = self.spec.get("timeout_seconds")
         deadline = None if timeout is None else self.started_at + float(timeout)
         self._step(SHORT_SECONDS)
-        if not self.ended:  # nobody pokes for the sake of a shorter one
+        if not self.ended:
             self.control = self._open_control()
+        self._look_for_a_stop(deadline)  # it may have been asked for before there was anything to poke
         while not self.ended and not self.stop_reason:
             left = LOOK_EVERY_SECONDS if deadline is None else deadline - time.monotonic()
             self._step(min(max(left, 0), LOOK_EVERY_SECONDS))

@@ -193,7 +193,7 @@ def check_what_is_there(top: Path) -> None:
     ):
         found = place.stat()
         assert (found.st_uid, found.st_mode & 0o022) == (0, 0), place
-    store = top / "var" / "lib" / "scheduler" / "root" / "store"
+    store = top / "var" / "lib" / "scheduler" / "data" / "store"
     files = [path for path in store.rglob("*") if path.is_file()]
     assert files
     for path in files:

@@ -17,6 +17,7 @@ import pytest
 from django.conf import settings as django_settings
 from django.db import connection, transaction
 
+from scheduler.executors import launches
 from scheduler.outputs import make_root
 from scheduler.poller.ends import Ends
 from scheduler.poller.notifications import Notifications
@@ -98,6 +99,29 @@ def test_a_killed_supervisor_frees_its_place_at_once(world: World) -> None:
     os.kill(supervisor_pid(run), signal.SIGKILL)
     world.finish(other)
     assert fresh(run).reason == "lost"
+
+
+STOPPED_BEFORE_IT_CAN_BE_POKED = """
+import sys
+sys.path.append({folder!r})
+from supervisor import launch, supervise
+supervise.LOOK_EVERY_SECONDS = 3600
+opens = supervise.Supervision._open_control
+def asked_just_before(self):
+    self.folder.write("stop.json", {{"by": "olivia"}})
+    return opens(self)
+supervise.Supervision._open_control = asked_just_before
+launch.main(sys.argv)
+"""
+
+
+def test_a_stop_that_is_asked_for_before_there_is_anything_to_poke_is_seen_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = STOPPED_BEFORE_IT_CAN_BE_POKED.format(folder=str(launches.SUPERVISOR.parent))
+    monkeypatch.setattr(launches, "SUPERVISOR_COMMAND", [sys.executable, "-I", "-S", "-c", source])
+    run = world.finish(world.start(world.task("import time; time.sleep(300)")), poller=world.poller())
+    assert run.reason == "stopped_by_user"
 
 
 # Ends of processes
