@@ -1,17 +1,16 @@
 """A page looked at as people with various screens and eyes would: what is wrong with it, as lines of text.
 
-Each page is opened wide and light, narrow and dark (with ``tests/run --full`` in all four ways), and narrow in German. Looked for are violations of
-axe-core (WCAG 2 A and AA, best practices), complaints of the browser (errors of scripts, what the
-Content-Security-Policy refused, requests that failed), a page that scrolls sideways, and controls that do not show that
-they have the focus.
+A page is opened wide, light and in English, or narrow, dark and in German, page by page in turn; with
+``tests/run --full`` each page in both, and in what lies between them. Looked for are violations of axe-core (WCAG 2 A
+and AA, best practices), complaints of the browser (errors of scripts, what the Content-Security-Policy refused,
+requests that failed), a page that scrolls sideways, and controls that do not show that they have the focus.
 """
 
 from __future__ import annotations
 
 import os
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeVar
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -22,7 +21,7 @@ from playwright.sync_api import expect, sync_playwright
 from tests import servers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from django.contrib.auth.models import User
     from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response
@@ -30,18 +29,49 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PATIENCE = 30_000  # ms
-# Whatever fits on a telephone in the dark, and on a screen in the light, is mostly well between them, too.
-LOOKS = {"wide": ["light"], "narrow": ["dark"]}
-if os.environ.get("SCHEDULER_TESTS_FULL"):
-    LOOKS = dict.fromkeys(LOOKS, ["light", "dark"])
-WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
+FULL = bool(os.environ.get("SCHEDULER_TESTS_FULL"))
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+
+class Look(NamedTuple):
+    """How somebody sees the pages."""
+
+    width: str
+    scheme: Literal["light", "dark"]
+    language: str = "en"
+
+    def __str__(self) -> str:
+        return f"{self.width} {self.scheme} {self.language}"
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """What Playwright takes for it."""
+        narrow = self.width == "narrow"
+        return {
+            "viewport": {"width": 360, "height": 740} if narrow else {"width": 1280, "height": 800},
+            "color_scheme": self.scheme,
+            "locale": {"en": "en-GB", "de": "de-DE"}[self.language],
+        }
+
+
+# Whatever fits on a telephone in the dark, in German, and on a screen in the light, is mostly well between them, too.
+LOOKS = [Look("wide", "light"), Look("narrow", "dark", "de")]
+ALL_LOOKS = [*LOOKS, Look("wide", "dark", "de"), Look("narrow", "light")]
+
+
+def looked_at(pages: Iterable[str], *, skip: int = 0) -> pytest.MarkDecorator:
+    """The parameters of a test: each page in one of the looks in turn, or in all of them in a full run."""
+    turns = ((page, ALL_LOOKS if FULL else [LOOKS[turn % 2]]) for turn, page in enumerate(pages, skip))
+    return pytest.mark.parametrize(
+        ("page", "look"), [pytest.param(page, look, id=f"{page} {look}") for page, looks in turns for look in looks]
+    )
+
+
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 # Without "preload": it puts the style sheets into the page once more, which the Content-Security-Policy refuses. Only
 # rules need it that are about pages for one orientation of a telephone, and about sound.
 OPTIONS = {"resultTypes": ["violations"], "runOnly": {"type": "tag", "values": TAGS}, "preload": False}
-# What can differ between light and dark: the colours.
-COLOURS = {**OPTIONS, "runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}}
 AXE = Axe()
 
 # What is not ours: the rule, what its element matches, and why it is let be.
@@ -50,16 +80,9 @@ NOT_OURS = (
     ("link-in-text-block", "#changelist :is(.quiet, .paginator) a", "beside the admin's own search, and its count"),
     ("target-size", "#changelist-filter a", "the admin's own filters"),
     ("label-title-only", "#searchbar", "the admin's own search has a label of a picture and a description"),
-    (
-        "empty-table-header",
-        ".inline-related.tabular th",
-        "the admin's own tables of parts have a column without a name",
-    ),
-    (
-        "aria-input-field-name",
-        "[class^=select2-selection]",
-        "the admin's own search among many is called by what is chosen",
-    ),
+    ("empty-table-header", ".inline-related.tabular th:is(.original, :last-child)", "the admin's own tables of parts"),
+    ("scrollable-region-focusable", ".inline-related.tabular", "the admin's own tables of parts scroll when narrow"),
+    ("aria-input-field-name", ".select2-selection, .select2-selection *", "the admin's own search in a long list"),
     ("page-has-heading-one", "html:has(body.login:not(.site-login))", "the admin's own log-in page has no heading"),
 )
 
@@ -139,7 +162,7 @@ class Chromium:
         self._playwright = sync_playwright().start()
         self._browser: Browser = self._playwright.chromium.launch(
             executable_path=str(servers.program("chromium")),
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+            args=ARGUMENTS,
         )
         expect.set_options(timeout=PATIENCE)
 
@@ -147,28 +170,20 @@ class Chromium:
         self._browser.close()
         self._playwright.stop()
 
-    def open(
-        self, user: User | None, act: Callable[[Page], T], *, narrow: bool = False, scheme: str = "light", **look: Any
-    ) -> tuple[T, list[str]]:
+    def open(self, user: User | None, look: Look, act: Callable[[Page], T]) -> tuple[T, list[str]]:
         """Act with a page of somebody's browser; what came of it, and what the browser complained about."""
-        cookies = _session(user, self.address) if user is not None else []
+        cookies = session(user, self.address) if user is not None else []
 
         def work() -> tuple[T, list[str]]:
-            key = (user and user.pk, narrow, *sorted(look.items()))
+            key = (user and user.pk, look)
             if key not in self._contexts:  # kept, for its cache
-                context = self._browser.new_context(
-                    viewport=NARROW if narrow else WIDE,  # type: ignore[arg-type]
-                    reduced_motion="reduce",
-                    **{"locale": "en-GB", **look},
-                )
+                context = self._browser.new_context(**look.context, reduced_motion="reduce")
                 context.set_default_timeout(PATIENCE)
-                context.add_init_script(REFUSED)
                 context.add_cookies(cookies)  # type: ignore[arg-type]
                 self._contexts[key] = context
             page = self._contexts[key].new_page()
             try:
-                page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-                said = _listen(page)
+                said = listen(page)
                 return act(page), said
             finally:
                 page.close()
@@ -176,15 +191,17 @@ class Chromium:
         return self.do(work)
 
 
-def _session(user: User, address: str) -> list[dict[str, Any]]:
+def session(user: User, address: str) -> list[dict[str, Any]]:
     client = Client()
     client.force_login(user)
     name = settings.SESSION_COOKIE_NAME
     return [{"name": name, "value": client.cookies[name].value, "url": address}]
 
 
-def _listen(page: Page) -> list[str]:
+def listen(page: Page) -> list[str]:
+    """What the browser complains about from now on: scripts, the Content-Security-Policy, requests that failed."""
     said: list[str] = []
+    page.add_init_script(REFUSED)
 
     def console(message: ConsoleMessage) -> None:
         # A failed request is heard of below, with its address.
@@ -208,16 +225,16 @@ def _listen(page: Page) -> list[str]:
     return said
 
 
-def violations(page: Page, options: dict[str, Any]) -> list[str]:
+def violations(page: Page) -> list[str]:
     """What axe-core finds on the page as it is shown now, but for what is not ours."""
-    found = AXE.run(page, options=options)
+    found = AXE.run(page, options=OPTIONS)
     lines = []
     for violation in found.response["violations"]:
         for node in violation["nodes"]:
             if not _is_not_ours(page, violation["id"], node):
                 why = node["failureSummary"].partition("\n")[2].strip().replace("\n", "; ")
                 html = " ".join(node["html"].split())[:160]
-                lines.append(f"axe {violation['id']}: {html} ({why[:200]})")
+                lines.append(f"axe {violation['id']}: {html} at {node['target']} ({why[:200]})")
     return lines
 
 
@@ -231,46 +248,28 @@ def problems(
     chromium: Chromium,
     user: User | None,
     path: str,
+    look: Look,
     *,
     status: int = 200,
     prepare: Callable[[Page], object] | None = None,
 ) -> list[str]:
-    """Everything that is wrong with a page, in each look; each line once, with the looks that it was seen in."""
-    seen: dict[str, list[str]] = {}
+    """Everything that is wrong with a page in this look."""
 
-    def add(look: str, lines: list[str]) -> None:
-        for line, count in Counter(lines).items():
-            seen.setdefault(line if count == 1 else f"{line} ({count} times)", []).append(look)
-
-    def show(page: Page) -> list[str]:
+    def act(page: Page) -> list[str]:
         answer = page.goto(chromium.address + path)
         assert answer is not None
-        wrong = [] if answer.status == status else [f"answered with {answer.status}"]
+        wrong: list[str] = [] if answer.status == status else [f"answered with {answer.status}"]
+        if (language := page.evaluate("document.documentElement.lang").partition("-")[0]) != look.language:
+            wrong.append(f"is in {language}")
         if prepare is not None:
             prepare(page)
         page.evaluate(STILL)
+        wrong += violations(page)
+        if look.width == "wide":
+            page.keyboard.press("Tab")  # to whoever uses the keyboard the focus is shown
+            wrong += page.evaluate(UNFOCUSED)
+        wrong += page.evaluate(WIDER)
         return wrong
 
-    for width, schemes in LOOKS.items():
-        narrow = width == "narrow"
-
-        def look(page: Page, *, width: str = width, schemes: list[str] = schemes, narrow: bool = narrow) -> None:
-            add(width, show(page))
-            for scheme in schemes:
-                page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-                add(f"{width} {scheme}", violations(page, OPTIONS if scheme == schemes[0] else COLOURS))
-                if not narrow:
-                    page.keyboard.press("Tab")  # to whoever uses the keyboard the focus is shown
-                    add(f"{width} {scheme}", page.evaluate(UNFOCUSED))
-            add(width, page.evaluate(WIDER))
-
-        add(width, chromium.open(user, look, narrow=narrow)[1])
-
-    def look_in_german(page: Page) -> None:
-        add("German", show(page))
-        if (language := page.evaluate("document.documentElement.lang")) != "de":
-            add("German", [f"is in {language}"])
-        add("German", page.evaluate(WIDER))
-
-    add("German", chromium.open(user, look_in_german, narrow=True, locale="de-DE")[1])
-    return [f"{line} [{', '.join(looks)}]" for line, looks in seen.items()]
+    wrong, said = chromium.open(user, look, act)
+    return list(dict.fromkeys(wrong + said))

@@ -199,15 +199,16 @@ def make_rows(programs: Path) -> Rows:
     failed = make_run(
         task, Status.FAILED, minutes_ago=4, message="ValueError: the disk is full", version=version, limits_reached={}
     )
-    log = [f"line {number:05d} copied\n" for number in range(9000)]
-    log[4000] = "\x1b[31mValueError:\x1b[0m the disk is full\n"
-    log[8990] = (
+    # Few lines and long ones: of each line the contrast is computed, and that costs.
+    log = [f"line {number:05d} copied {'.' * 600}\n" for number in range(800)]
+    log[400] = "\x1b[31mValueError:\x1b[0m the disk is full\n"
+    log[790] = (
         "".join(
             f"\x1b[{30 + n}mink {n}\x1b[0m \x1b[{90 + n}mbright\x1b[0m \x1b[{40 + n}mon {n}\x1b[0m " for n in range(8)
         )
         + "\n"
     )
-    log[8991] = "\x1b[1mbold\x1b[0m \x1b[2mdim\x1b[0m \x1b[7minverse\x1b[0m \x1b[4mline\x1b[0m\n"
+    log[791] = "\x1b[1mbold\x1b[0m \x1b[2mdim\x1b[0m \x1b[7minverse\x1b[0m \x1b[4mline\x1b[0m\n"
     write_log(failed, "".join(log).encode())
     lost = make_run(long, Status.FAILED, minutes_ago=3, reason=Reason.LOST, exit_code=None)
     purged = make_run(task, Status.COMPLETED, minutes_ago=6)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.sync_api import expect
 
-from .looking import Chromium, problems
+from .looking import Chromium, Look, looked_at, problems
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -50,9 +50,9 @@ PAGES = [
 ]
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_nothing_is_wrong_with_a_page(chromium: Chromium, rows: Rows, page: str) -> None:
-    assert problems(chromium, rows.admin, f"/admin/{page.format(**rows.ids)}") == []
+@looked_at(PAGES)
+def test_nothing_is_wrong_with_a_page(chromium: Chromium, rows: Rows, page: str, look: Look) -> None:
+    assert problems(chromium, rows.admin, f"/admin/{page.format(**rows.ids)}", look) == []
 
 
 def send_nothing(page: Page) -> None:
@@ -75,7 +75,7 @@ ACTS: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.mark.parametrize("act", ACTS)
-def test_nothing_is_wrong_after_somebody_did_something(chromium: Chromium, rows: Rows, act: str) -> None:
-    prepare, path = ACTS[act]
-    assert problems(chromium, rows.admin, f"/admin/{path}", prepare=prepare) == []
+@looked_at(ACTS)
+def test_nothing_is_wrong_after_somebody_did_something(chromium: Chromium, rows: Rows, page: str, look: Look) -> None:
+    prepare, path = ACTS[page]
+    assert problems(chromium, rows.admin, f"/admin/{path}", look, prepare=prepare) == []

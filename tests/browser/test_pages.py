@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 
 from scheduler.models import Poller, SchedulerState
 
-from .looking import Chromium, problems
+from .looking import Chromium, Look, looked_at, problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,9 +69,9 @@ PAGES = {
 }
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_nothing_is_wrong_with_a_page(chromium: Chromium, rows: Rows, page: str) -> None:
-    assert problems(chromium, rows.admin, PAGES[page].format(**rows.ids)) == []
+@looked_at(PAGES)
+def test_nothing_is_wrong_with_a_page(chromium: Chromium, rows: Rows, page: str, look: Look) -> None:
+    assert problems(chromium, rows.admin, PAGES[page].format(**rows.ids), look) == []
 
 
 OF_OTHERS: dict[str, tuple[str, str, int]] = {
@@ -90,11 +90,11 @@ OF_OTHERS: dict[str, tuple[str, str, int]] = {
 }
 
 
-@pytest.mark.parametrize("page", OF_OTHERS)
-def test_nothing_is_wrong_with_what_others_see(chromium: Chromium, rows: Rows, page: str) -> None:
+@looked_at(OF_OTHERS)
+def test_nothing_is_wrong_with_what_others_see(chromium: Chromium, rows: Rows, page: str, look: Look) -> None:
     name, path, status = OF_OTHERS[page]
     user = getattr(rows, name, None)
-    assert problems(chromium, user, path.format(**rows.ids), status=status) == []
+    assert problems(chromium, user, path.format(**rows.ids), look, status=status) == []
 
 
 @contextmanager
@@ -130,15 +130,15 @@ STATES: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.mark.parametrize("state", STATES)
-def test_nothing_is_wrong_in_a_state_of_the_whole(chromium: Chromium, rows: Rows, state: str) -> None:
-    happens, path = STATES[state]
+@looked_at(STATES)
+def test_nothing_is_wrong_in_a_state_of_the_whole(chromium: Chromium, rows: Rows, page: str, look: Look) -> None:
+    happens, path = STATES[page]
     with happens():
-        assert problems(chromium, rows.admin, path.format(**rows.ids)) == []
+        assert problems(chromium, rows.admin, path.format(**rows.ids), look) == []
 
 
 def show_shortcuts(page: Page) -> None:
-    expect(page.get_by_role("button", name="Keyboard shortcuts")).to_be_visible()
+    page.wait_for_selector(".shortcuts-hint:not([hidden])", state="attached")  # on a telephone it is not shown
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_be_visible()
 
@@ -183,12 +183,12 @@ ACTS: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.mark.parametrize("act", ACTS)
-def test_nothing_is_wrong_after_somebody_did_something(chromium: Chromium, rows: Rows, act: str) -> None:
-    prepare, path = ACTS[act]
-    assert problems(chromium, rows.admin, path.format(**rows.ids), prepare=prepare) == []
+@looked_at(ACTS, skip=1)
+def test_nothing_is_wrong_after_somebody_did_something(chromium: Chromium, rows: Rows, page: str, look: Look) -> None:
+    prepare, path = ACTS[page]
+    assert problems(chromium, rows.admin, path.format(**rows.ids), look, prepare=prepare) == []
 
 
-@pytest.mark.parametrize("path", ["/admin/login/", "/accounts/login/"])
-def test_nothing_is_wrong_with_a_refused_log_in(chromium: Chromium, rows: Rows, path: str) -> None:
-    assert problems(chromium, None, path, prepare=refuse) == []
+@looked_at(["/admin/login/", "/accounts/login/"])
+def test_nothing_is_wrong_with_a_refused_log_in(chromium: Chromium, rows: Rows, page: str, look: Look) -> None:
+    assert problems(chromium, None, page, look, prepare=refuse) == []
