@@ -416,6 +416,8 @@ def test_a_log_is_downloaded_as_it_was_written(client: Client, owner: User, make
 
 def test_a_log_that_is_gone_is_told_in_a_sentence(client: Client, owner: User, make_run: Callable[..., Run]) -> None:
     client.force_login(owner)
-    response = client.get(reverse("scheduler:run-log-download", args=[make_run().pk]))
+    run = make_run()
+    response = client.get(reverse("scheduler:run-log-download", args=[run.pk]))
     assert response.status_code == 404
     assert "not in the store any more" in response.text
+    assert f'href="{run.get_absolute_url()}"' in response.text

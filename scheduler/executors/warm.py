@@ -23,13 +23,16 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from scheduler.executors.main_program import hides_a_module, rehearse, run_as_main
 from scheduler.supervisor import launch, processes
 from scheduler.supervisor.folder import RunFolder
 from scheduler.supervisor.program import Program, fork_program
 from scheduler.supervisor.supervise import become_subreaper, identity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LOOK_EVERY_MILLISECONDS = 1000
 JOB_BYTES = 4096
@@ -38,6 +41,8 @@ REFILL_MILLISECONDS = 50
 # A supervisor that has done a run waits for another one for so long, and does so many at most.
 IDLE_SECONDS = 2
 RUNS_OF_A_SUPERVISOR = 100
+# So many programs at most are connected to the database beforehand: others may need its connections, too.
+CONNECTED_AT_MOST = 32
 PID = struct.Struct("i")
 STANDARD = {0, 1, 2}
 
@@ -189,6 +194,7 @@ class _Forks:
     _tell: int = -1
     """By this pipe a supervisor says that it has taken a job (its pid), or waits for another one (minus its pid)."""
     _waiting: set[int] = field(default_factory=set)
+    _busy: set[int] = field(default_factory=set)
 
     def keep(self, code: LoadedCode) -> None:
         """Fork until the code changes or the poller closes the socket."""
@@ -225,29 +231,33 @@ class _Forks:
     def _note(self) -> None:
         for (number,) in PID.iter_unpack(os.read(self._told, PID.size * 100)):
             if number < 0:
+                self._busy.discard(-number)
                 self._waiting.add(-number)
             else:
                 self._waiting.discard(number)
+                self._busy.add(number)
 
     def _forget_ended(self) -> None:
-        """A supervisor may be killed before it has taken a job; SIGCHLD being ignored, nothing of it is left."""
-        for pid in list(self._waiting):
-            try:
-                os.kill(pid, 0)
-            except ProcessLookupError:
-                self._waiting.discard(pid)
+        """SIGCHLD being ignored, nothing is left of a supervisor that has ended or was killed."""
+        for pids in (self._waiting, self._busy):
+            for pid in list(pids):
+                try:
+                    os.kill(pid, 0)
+                except OSError:
+                    pids.discard(pid)
 
     def _fork(self) -> None:
+        connects = len(self._waiting) + len(self._busy) < CONNECTED_AT_MOST
         pid = os.fork()
         if pid:
             self._waiting.add(pid)
             return
         try:
-            self._be_supervisor()
+            self._be_supervisor(_connect_and_rehearse if connects else rehearse)
         finally:
             os._exit(1)
 
-    def _be_supervisor(self) -> None:
+    def _be_supervisor(self, prepare: Callable[[], None]) -> None:
         """Fork the program's process, wait for a job, and do it; then the next one, if there soon is one."""
         os.setsid()
         os.close(self.status)
@@ -259,7 +269,7 @@ class _Forks:
         own = STANDARD | self.kept | {self.jobs.fileno(), self._tell, errors}
         for number in range(RUNS_OF_A_SUPERVISOR if self.parked else 1):
             processes.call_this_process("parked")
-            program = fork_program(execute=self._execute, prepare=_prepare)
+            program = fork_program(execute=self._execute, prepare=prepare)
             if number == 0:
                 launch.rehearse()
             else:
@@ -326,7 +336,7 @@ def _close_all_but(kept: set[int] | frozenset[int]) -> None:
     os.closerange(first, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
-def _prepare() -> None:
+def _connect_and_rehearse() -> None:
     _connect()
     _connection()
     rehearse()

@@ -76,7 +76,7 @@ def _allowed_file(request: HttpRequest, pk: UUID) -> OutputFile:
 
 
 def _send_file(request: HttpRequest, row: OutputFile, *, shown_as: str = "") -> HttpResponseBase:
-    response = _send(request, outputs.file_path(row), row.name, shown_as=shown_as)
+    response = _send(request, row.run, outputs.file_path(row), row.name, shown_as=shown_as)
     if response.status_code < 300:  # not a refused Range, nor "not modified", nor a file that is gone
         audit.record_download(request, AuditEntry.Action.DOWNLOAD, row.run, row)
     return response
@@ -93,7 +93,7 @@ def log(request: HttpRequest, pk: int) -> HttpResponseBase:
     run = _run(pk, uuid, task_id, task_name)
     if not access.may(request.user, "view_output", granted=granted):
         raise refused(run.task)
-    response = _send(request, outputs.log_path(run), f"{slugify(task_name) or 'task'}-{pk}.log")
+    response = _send(request, run, outputs.log_path(run), f"{slugify(task_name) or 'task'}-{pk}.log")
     if response.status_code < 300:
         audit.record_download(request, AuditEntry.Action.VIEW_LOG, run)
     return response
@@ -106,8 +106,8 @@ def _run(pk: int, uuid: UUID, task_id: int, task_name: str) -> Run:
     return run
 
 
-def _send(request: HttpRequest, path: Path, name: str, *, shown_as: str = "") -> HttpResponseBase:
+def _send(request: HttpRequest, run: Run, path: Path, name: str, *, shown_as: str = "") -> HttpResponseBase:
     try:
         return send(request, path, name=name, shown_as=shown_as)
     except FileGone:
-        return private(render(request, "scheduler/file_gone.html", {"name": name}, status=404))
+        return private(render(request, "scheduler/file_gone.html", {"name": name, "run": run}, status=404))

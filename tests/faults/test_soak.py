@@ -7,13 +7,14 @@ import random
 from typing import TYPE_CHECKING
 
 from scheduler import outputs
+from tests import servers
 
 from .soaking import Soak
 
 if TYPE_CHECKING:
     from tests.runs.conftest import World
 
-RUNS = 500 if os.environ.get("SCHEDULER_TESTS_FULL") else 100
+RUNS = 500 if servers.in_ci() or os.environ.get("SCHEDULER_TESTS_FULL") else 100
 
 
 def test_nothing_is_lost_nothing_is_started_twice_no_status_is_wrong_and_no_process_is_left(world: World) -> None:

@@ -215,6 +215,27 @@ def test_a_connection_that_the_server_has_closed_costs_no_run(world: World) -> N
     assert [ran(world, task, poller) for _ in range(3)] == ["1\n"] * 3
 
 
+def test_with_many_at_once_those_that_ask_nothing_hold_no_connection(world: World, site: Path, settings: Any) -> None:
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has no connections that a server counts")
+    settings.SCHEDULER = {**settings.SCHEDULER, "PARKED": 1}
+    (site / "app_of_the_site.py").write_text("from scheduler.executors import warm\nwarm.CONNECTED_AT_MOST = 1\n")
+    source = (
+        "from django.contrib.auth.models import User\n"
+        "from django.db import connection\n"
+        "was_connected = connection.connection is not None\n"
+        f"{textwrap.dedent(WAIT)}"
+        "print(was_connected, User.objects.count())"
+    )
+    poller = world.poller()
+    runs = []
+    for number in range(3):
+        runs.append(world.start(world.task(source, name=f"p{number}")))
+        world.until(lambda: len(world.lines("starts")) == len(runs), f"{len(runs)} have started", poller=poller)
+    (world.folder / "go").touch()
+    assert [world.log(world.finish(run, poller=poller)) for run in runs] == ["True 1\n", "False 1\n", "False 1\n"]
+
+
 def test_a_database_file_that_was_replaced_is_not_written_through_an_old_descriptor(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
