@@ -137,6 +137,12 @@ UNFOCUSED = """() => {
 }"""
 
 
+def require_chromium() -> None:
+    """Skip the test where there is no Chromium; in CI, fail."""
+    if servers.program("chromium") is None:
+        (pytest.fail if servers.in_ci() else pytest.skip)("Chromium is not installed: NOT TESTED HERE")
+
+
 class Chromium:
     """One browser for a module, driven from a thread of its own: Playwright's loop would keep Django out of ours."""
 
@@ -146,8 +152,7 @@ class Chromium:
         self._contexts: dict[Any, BrowserContext] = {}
 
     def __enter__(self) -> Self:
-        if servers.program("chromium") is None:
-            (pytest.fail if servers.in_ci() else pytest.skip)("Chromium is not installed: NOT TESTED HERE")
+        require_chromium()
         self.do(self._start)
         return self
 
