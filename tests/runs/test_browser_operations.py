@@ -54,7 +54,7 @@ def test_a_task_is_paused_with_a_reason_that_others_read_and_resumed(
 def test_everything_is_paused_and_resumed(admin: User, task: Task, live_server: Any, look: Look) -> None:
     def act(page: Page) -> None:
         page.goto(f"{live_server.url}/scheduler/")
-        page.locator("#content .toolbar a[href='/scheduler/pause/']").click()
+        page.locator("#pause-all").click()
         page.locator("[name=why]").fill("The storage is moved")
         page.get_by_role("button", name="Pause", exact=True).click()
         page.goto(f"{live_server.url}/scheduler/")
