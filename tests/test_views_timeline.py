@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.test.utils import override_script_prefix
 from django.urls import reverse
 from django.utils import timezone
 
@@ -13,6 +14,7 @@ from scheduler.models import Task
 from scheduler.states import Status
 from scheduler.views import timeline
 from scheduler.views.charts import LANE_GAP, LANE_HEIGHT, NARROWEST_BAR, Span, lane
+from scheduler.views.page import run_urls
 from scheduler.views.timeline import Day
 
 if TYPE_CHECKING:
@@ -224,6 +226,14 @@ def test_a_full_day_costs_as_many_queries_as_a_single_run(
     with django_assert_max_num_queries(40) as full:
         shown(client, viewer)
     assert len(single) == len(full)
+
+
+def test_addresses_that_are_looked_up_once_are_those_of_the_runs(ran: Callable[..., Run]) -> None:
+    runs = [ran(1, 2), ran(3, 4)]
+    url_of = run_urls()
+    assert [url_of(run.pk) for run in runs] == [run.get_absolute_url() for run in runs]
+    with override_script_prefix("/under/"):
+        assert run_urls()(runs[0].pk) == runs[0].get_absolute_url() == f"/under/scheduler/runs/{runs[0].pk}/"
 
 
 def test_the_page_is_linked_from_the_main_page_and_the_tasks(client: Client, viewer: User, task: Task) -> None:

@@ -17,6 +17,7 @@ from django.utils import formats, timezone
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.translation import gettext, override
+from django.utils.translation import gettext as in_djangos_words  # which have their translation there
 
 from scheduler import access, audit
 from scheduler.models import AuditEntry, Schedule, Task
@@ -42,9 +43,6 @@ else:
     RelatedFieldListFilter = admin.RelatedFieldListFilter
 
 
-ACTION_LABEL = "Select this object for an action - {}"  # Django's own words, which it translates
-
-
 class SchedulerAdmin(ModelAdmin):
     """Rows that a person may not see do not exist for them, and lists are narrowed down only by the filters they offer.
 
@@ -64,7 +62,7 @@ class SchedulerAdmin(ModelAdmin):
                 '<input type="checkbox" name="{}" value="{}" class="action-select" aria-label="{}">',
                 helpers.ACTION_CHECKBOX_NAME,
                 obj.pk,
-                format_html(gettext(ACTION_LABEL), obj),
+                format_html(in_djangos_words("Select this object for an action - {}"), obj),
             )
 
     def log_addition(self, request: HttpRequest, obj: Model, message: Any) -> LogEntry:

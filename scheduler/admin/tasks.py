@@ -551,7 +551,8 @@ def _add_last_and_next(tasks: Iterable[Task]) -> None:
         .annotate(newest=Subquery(started.values("pk")[:1]), due=Subquery(waiting.values("due_at")[:1]))
         .values_list("pk", "newest", "due")
     }
-    runs = Run.objects.in_bulk([newest for newest, _due in rows.values() if newest is not None])
+    shown = Run.objects.only("status", "due_at", "started_at", "finished_at")
+    runs = shown.in_bulk([newest for newest, _due in rows.values() if newest is not None])
     for task in tasks:
         newest, due = rows.get(task.pk, (None, None))
         task.newest_run = runs.get(newest)  # type: ignore[attr-defined]
