@@ -13,13 +13,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import Permission
-from django.db.models import Case, Exists, OuterRef, Q, Subquery, Value, When
+from django.contrib.auth.models import Group, Permission
+from django.db.models import Case, Exists, Expression, OuterRef, Q, Subquery, Value, When
 from django.db.models.functions import Coalesce
 
 from scheduler.models import Alarm, AuditEntry, Run, Task, TaskGroupObjectPermission, TaskUserObjectPermission
 from scheduler.models.task import TASK_PERMISSIONS
-from scheduler.prepared import Blank, Prepared
+from scheduler.prepared import Blank, Prepared, PreparedSubquery
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -76,7 +76,7 @@ def tasks_with(user: User | AnonymousUser, action: str) -> QuerySet[Task]:
         return Task.objects.none()
     if can_everywhere(user, action):
         return Task.objects.all()
-    return Task.objects.filter(pk__in=_grants(user.pk, action))
+    return Task.objects.filter(pk__in=granted_ids(user, action))
 
 
 def anywhere(user: User | AnonymousUser, action: str) -> bool:
@@ -117,7 +117,7 @@ def runs_with(user: User | AnonymousUser, action: str) -> QuerySet[Run]:
         return Run.objects.none()
     if can_everywhere(user, action):
         return Run.objects.all()
-    return Run.objects.filter(task__in=_grants(user.pk, action))
+    return Run.objects.filter(task__in=granted_ids(user, action))
 
 
 def listed_runs(user: User | AnonymousUser) -> RunQuerySet:
@@ -128,15 +128,22 @@ def listed_runs(user: User | AnonymousUser) -> RunQuerySet:
         return Run.objects.all()
     known: dict[str, Q | Case] = user.__dict__.setdefault("_scheduler_listed", {})
     if "view_task" not in known:
-        ids = granted_ids(user, "view_task")
-        few = few_of(ids)
-        known["view_task"] = OneOfMany(ids) if few is None else Q(task__in=few)
+        few = few_granted(user, "view_task")
+        known["view_task"] = OneOfMany(granted_ids(user, "view_task")) if few is None else Q(task__in=few)
     return Run.objects.filter(known["view_task"])
 
 
-def granted_ids(user: User | AnonymousUser, action: str) -> QuerySet[Any]:
-    """The keys of the tasks on which an active user may do an action, for one who may not do it everywhere."""
-    return _grants(user.pk, action)
+def granted_ids(user: User | AnonymousUser, action: str) -> Expression:
+    """The keys of the tasks on which an active user may do an action, for one who may not do it everywhere.
+
+    For the right side of ``__in``.
+    """
+    return _GRANTS.filled(user=user.pk, action=action)
+
+
+def few_granted(user: User | AnonymousUser, action: str) -> list[int] | None:
+    """The keys of ``granted_ids``, if they are few."""
+    return few_of(_grants(user.pk, action))
 
 
 def few_of(ids: QuerySet[Any]) -> list[int] | None:
@@ -148,7 +155,7 @@ def few_of(ids: QuerySet[Any]) -> list[int] | None:
 class OneOfMany(Case):
     """That a row's task is one of those whose keys a query gives."""
 
-    def __init__(self, ids: QuerySet[Any]) -> None:
+    def __init__(self, ids: QuerySet[Any] | Expression) -> None:
         super().__init__(When(task__in=ids, then=Value(True)), default=Value(False))
 
     def as_sql(self, compiler: Any, connection: Any, *args: Any, **kwargs: Any) -> Any:
@@ -193,7 +200,7 @@ def granted(user_id: object, action: str, task: OuterRef) -> Q:
     return Q(Exists(_user_rows(user_id).filter(**rows))) | Q(Exists(_group_rows(user_id).filter(**rows)))
 
 
-def _grants(user_id: object, action: str) -> QuerySet[Any]:
+def _grants(user_id: object, action: object) -> QuerySet[Any]:
     """``granted`` for lists: the ids of the tasks, from the permissions on.
 
     With EXISTS for each task somebody with one task waits for ten thousand. The permission is a value and not a join,
@@ -206,7 +213,7 @@ def _grants(user_id: object, action: str) -> QuerySet[Any]:
     return directly.union(by_group, all=True)
 
 
-def _permission(action: str) -> QuerySet[Permission, Any]:
+def _permission(action: object) -> QuerySet[Permission, Any]:
     return Permission.objects.filter(**_AMONG_PERMISSIONS, codename=action).order_by().values("pk")[:1]
 
 
@@ -223,14 +230,26 @@ def _group_rows(user_id: object) -> QuerySet[TaskGroupObjectPermission]:
     return TaskGroupObjectPermission.objects.filter(group__user=user_id)
 
 
+# Most queries of a page ask for them, and to build this one took as long as all the rest of such a query.
+_GRANTS = PreparedSubquery(
+    lambda: _grants(_user_blank(), Blank("action", Permission._meta.get_field("codename"))), Task._meta.pk
+)
+
+
+def _user_blank() -> Blank:
+    return Blank("user", get_user_model()._meta.pk)
+
+
 def _held() -> QuerySet[Any, Any]:
-    user = Blank("user", get_user_model()._meta.pk)
-    # The first row for each permission; with EXISTS, PostgreSQL reads all rows of somebody with thousands of tasks.
-    directly, by_group = (
-        Subquery(rows.filter(permission=OuterRef("pk")).order_by().values("pk")[:1])
-        for rows in (_user_rows(user), _group_rows(user))
-    )
-    held = Permission.objects.filter(**_AMONG_PERMISSIONS).annotate(row=Coalesce(directly, by_group))
+    user = _user_blank()
+    # The first row for each permission, in the order of an index: without one, and with EXISTS, PostgreSQL reads all
+    # rows of somebody with thousands of tasks.
+    directly = _user_rows(user).filter(permission=OuterRef("pk")).order_by("content_object_id").values("pk")[:1]
+    in_group = TaskGroupObjectPermission.objects.filter(group=OuterRef("pk"), permission=OuterRef(OuterRef("pk")))
+    first = in_group.order_by("content_object_id").values("pk")[:1]
+    by_group = Group.objects.filter(user=user).annotate(first=Subquery(first)).filter(first__isnull=False)
+    row = Coalesce(Subquery(directly), Subquery(by_group.order_by().values("first")[:1]))
+    held = Permission.objects.filter(**_AMONG_PERMISSIONS).annotate(row=row)
     return held.filter(row__isnull=False).order_by().values_list("codename")
 
 

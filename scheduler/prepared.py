@@ -16,7 +16,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from django.db import connections, models, router, transaction
-from django.db.models import Q, Value
+from django.db.models import Expression, Q, Value
 from django.db.models.sql import UpdateQuery
 
 if TYPE_CHECKING:
@@ -180,6 +180,45 @@ class Prepared:
         """The first row, or None; the query should ask for no more than one."""
         rows = self.all(model, **values)
         return rows[0] if rows else None
+
+
+class PreparedSubquery:
+    """A query of one column for the right side of ``__in``, of which only the values are put into the query around it.
+
+    ``build`` makes the queryset when it is first needed. It asks for nothing of the rows around it.
+    """
+
+    def __init__(self, build: Callable[[], models.QuerySet[Any, Any]], output_field: Any) -> None:
+        self._build = build
+        self._output_field = output_field
+        self._statements: dict[str, _Statement] = {}
+
+    def filled(self, **values: Any) -> Expression:
+        """The subquery with the blanks filled in."""
+        return _FilledSubquery(self, self._output_field, values)
+
+    def sql_for(self, values: dict[str, Any], connection: BaseDatabaseWrapper) -> tuple[str, tuple[Any, ...]]:
+        """Text and parameters. Raises KeyError when a blank has no value."""
+        statement = self._statements.get(connection.alias)
+        if statement is None:
+            sql, parameters = self._build().query.get_compiler(connection=connection).as_sql()
+            statement = self._statements[connection.alias] = _Statement(f"({sql})", parameters)
+        return statement.sql, tuple(statement.fill(values, connection))
+
+
+class _FilledSubquery(Expression):
+    def __init__(self, prepared: PreparedSubquery, output_field: Any, values: dict[str, Any]) -> None:
+        super().__init__(output_field=output_field)
+        self.prepared = prepared
+        self.values = values
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """What Django compares two conditions by."""
+        return (type(self), id(self.prepared), *sorted(self.values.items()))
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, tuple[Any, ...]]:
+        return self.prepared.sql_for(self.values, connection)
 
 
 class PreparedRows(Generic[Row]):

@@ -21,6 +21,7 @@ from scheduler.models import (
     Schedule,
     SchedulerState,
     Task,
+    TaskGroupObjectPermission,
     TaskUserObjectPermission,
 )
 from scheduler.models.task import TASK_PERMISSIONS
@@ -357,3 +358,14 @@ def test_the_first_runs_in_some_order_are_those_that_may_be_seen(
     assert access.listed_runs(User.objects.create_superuser("root")).count() == 3
     assert not access.listed_runs(User.objects.create_user("nobody")).exists()
     assert not access.listed_runs(User.objects.create_superuser("gone", is_active=False)).exists()
+
+
+def test_what_one_of_several_groups_may_do_somewhere_is_found(stranger: User, task: Task) -> None:
+    groups = [Group.objects.create(name=f"Group {number}") for number in range(4)]
+    stranger.groups.set(groups[:3])
+    for group, action in ((groups[1], "run_task"), (groups[2], "view_task"), (groups[3], "stop_run")):
+        permission = Permission.objects.get(codename=action, content_type__app_label="scheduler")
+        TaskGroupObjectPermission.objects.create(group=group, permission=permission, content_object=task)
+    may = {action for action in access.ACTIONS if access.anywhere(stranger, action)}
+    assert may == {"run_task", "view_task"}
+    assert {action for action in access.ACTIONS if access.tasks_with(stranger, action).exists()} == may

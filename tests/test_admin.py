@@ -1382,3 +1382,10 @@ def test_timestamps_of_new_rows_lie_ahead(world: World) -> None:
     form = world.client("owner").get(url(Schedule, "add")).context["adminform"].form
     suggested = form.initial["anchor"].replace(tzinfo=UTC)
     assert timezone.now() < suggested <= timezone.now() + timedelta(hours=1)
+
+
+def test_a_row_is_selected_by_the_same_box_as_in_djangos_own_lists(world: World) -> None:
+    world.task.name = "<b>5 % of {0}</b>"
+    ours = django_admin.site.get_model_admin(Task)
+    djangos = django_admin.ModelAdmin(Task, django_admin.site)
+    assert ours.action_checkbox(world.task) == djangos.action_checkbox(world.task)

@@ -9,7 +9,7 @@ from django.db import connection
 from django.db.models import F
 
 from scheduler.models import Run, Task
-from scheduler.prepared import Blank, Prepared
+from scheduler.prepared import Blank, Prepared, PreparedSubquery
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,3 +101,34 @@ def test_a_number_that_no_row_can_have_finds_none() -> None:
 def test_a_blank_without_a_value_is_a_mistake_of_the_programmer() -> None:
     with pytest.raises(KeyError, match="name"):
         Prepared(by_number_and_name).first(Run, run=1)
+
+
+def test_a_subquery_is_built_once_and_only_its_values_change(make_run: Callable[..., Run]) -> None:
+    built = []
+
+    def build() -> QuerySet[Run, Any]:
+        built.append(1)
+        return Run.objects.filter(arguments=["100%"], task__name=Blank("name", Task._meta.get_field("name"))).values(
+            "pk"
+        )
+
+    named = PreparedSubquery(build, Run._meta.pk)
+    run = make_run(arguments=["100%"])
+    make_run()
+    for name, found in ((run.task.name, [run]), ("another", []), ("' OR 1=1 --", []), ("%s", [])):
+        assert list(Run.objects.filter(pk__in=named.filled(name=name))) == found
+        assert list(Task.objects.filter(runs__in=named.filled(name=name))) == [each.task for each in found]
+    assert Run.objects.exclude(pk__in=named.filled(name=run.task.name)).count() == 1
+    assert len(built) == 1
+
+
+def test_two_subqueries_with_other_values_are_two_conditions(make_run: Callable[..., Run]) -> None:
+    run = make_run()
+    of = PreparedSubquery(lambda: Run.objects.filter(pk=Blank("run", Run._meta.pk)).values("pk"), Run._meta.pk)
+    mine, others = (Run.objects.filter(pk__in=of.filled(run=pk)) for pk in (run.pk, run.pk + 1))
+    assert list(mine | others) == [run]
+    assert not (mine & others).exists()
+    assert of.filled(run=1) == of.filled(run=1)
+    assert of.filled(run=1) != of.filled(run=2)
+    with pytest.raises(KeyError, match="run"):
+        Run.objects.filter(pk__in=of.filled()).exists()

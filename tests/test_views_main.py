@@ -587,6 +587,47 @@ def test_every_page_of_runs_costs_the_same_number_of_queries(
     assert few <= 22
 
 
+def test_what_is_not_paused_and_no_alarm_is_asked_about_in_one_query(
+    client: Client, viewer: User, task: Task, make_run: MakeRun
+) -> None:
+    client.force_login(viewer)
+
+    def asked() -> list[str]:
+        with CaptureQueriesContext(connection) as queries:
+            client.get(URL, {"fragment": "1"})
+        return [each["sql"] for each in queries]
+
+    quiet = asked()
+    Alarm.raise_for(make_run(), Alarm.Kind.LATE, now=timezone.now())
+    Task.objects.create(name="Hidden", program_root="sample_tasks", program_path="x.py", paused_at=timezone.now())
+    loud = asked()
+    assert len(quiet) < len(loud)
+    page = client.get(URL, {"fragment": "1"})
+    assert [row.alarm.task for row in page.context["alarms"]] == [task]
+    assert page.context["paused_tasks"] == []  # of another's
+
+
+def test_what_waits_is_not_counted_when_the_next_ones_are_shown(
+    client: Client, viewer: User, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduler.views.main.NEXT_AT_MOST", 3)
+    client.force_login(viewer)
+    now = timezone.now()
+
+    def waiting() -> tuple[int, int]:
+        with CaptureQueriesContext(connection) as queries:
+            page = client.get(URL, {"fragment": "1"})
+        counts = [each for each in queries if "COUNT(*)" in each["sql"]]
+        return page.context["health"]["waiting"], len(counts)
+
+    for minutes in (-2, -1, 10, 20):
+        make_run(Status.QUEUED, due_at=now + timedelta(minutes=minutes))
+    assert waiting() == (2, 0)
+    for minutes in (-4, -3):
+        make_run(Status.QUEUED, due_at=now + timedelta(minutes=minutes))
+    assert waiting() == (4, 1)
+
+
 def test_a_page_does_not_ask_for_the_list_of_apps_that_it_does_not_show(
     client: Client, viewer: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.test.utils import override_script_prefix
 from django.urls import reverse
 from django.utils import timezone
 
@@ -13,6 +14,7 @@ from scheduler.models import Task
 from scheduler.states import Status
 from scheduler.views import timeline
 from scheduler.views.charts import LANE_GAP, LANE_HEIGHT, NARROWEST_BAR, Span, lane
+from scheduler.views.page import run_urls
 from scheduler.views.timeline import Day
 
 if TYPE_CHECKING:
@@ -75,7 +77,7 @@ def test_runs_that_overlap_stand_one_above_the_other(client: Client, viewer: Use
 def test_a_short_run_is_still_seen_and_stays_within_the_day(make_run: Callable[..., Run]) -> None:
     run = make_run()
     end = DAY + timedelta(days=1)
-    late = Span(run, end - timedelta(seconds=1), end, ran=True, title="late")
+    late = Span(run, end - timedelta(seconds=1), end, ran=True, url="/", title="late")
     (bar,) = lane([late], start=DAY, end=end).bars
     assert (bar.x, bar.width) == (1440 - NARROWEST_BAR, NARROWEST_BAR)
 
@@ -212,17 +214,26 @@ def test_hostile_names_do_nothing(client: Client, viewer: User, task: Task, ran:
         assert "<script>alert" not in shown(client, viewer, by=by).text
 
 
-def test_a_full_day_costs_as_many_queries_as_an_empty_one(
+def test_a_full_day_costs_as_many_queries_as_a_single_run(
     client: Client, viewer: User, ran: Callable[..., Run], django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
+    ran(0, 0.5)
     shown(client, viewer)
-    with django_assert_max_num_queries(40) as empty:
+    with django_assert_max_num_queries(40) as single:
         shown(client, viewer)
-    for hour in range(20):
+    for hour in range(1, 20):
         ran(hour, hour + 0.5)
     with django_assert_max_num_queries(40) as full:
         shown(client, viewer)
-    assert len(empty) == len(full)
+    assert len(single) == len(full)
+
+
+def test_addresses_that_are_looked_up_once_are_those_of_the_runs(ran: Callable[..., Run]) -> None:
+    runs = [ran(1, 2), ran(3, 4)]
+    url_of = run_urls()
+    assert [url_of(run.pk) for run in runs] == [run.get_absolute_url() for run in runs]
+    with override_script_prefix("/under/"):
+        assert run_urls()(runs[0].pk) == runs[0].get_absolute_url() == f"/under/scheduler/runs/{runs[0].pk}/"
 
 
 def test_the_page_is_linked_from_the_main_page_and_the_tasks(client: Client, viewer: User, task: Task) -> None:

@@ -11,6 +11,7 @@ from django.contrib import admin, messages
 from django.contrib.admin import options
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
+from django.utils.safestring import mark_safe
 from django.utils.text import capfirst
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -193,13 +194,15 @@ class ScheduleParts(BaseModelAdmin):
             return str(error)
         if not slots:
             return gettext("None: the schedule is over.")
+        lines = [[in_zone(slot.at, slot.zone), *slot.notes] for slot in slots]
+        local = [format_html_join(mark_safe("<br>"), "{}", ((text,) for text in texts)) for texts in lines]
         return format_html(
-            "<table><thead><tr><th>{}</th><th>UTC</th><th></th></tr></thead><tbody>{}</tbody></table>",
+            "<table><thead><tr><th>{}</th><th>UTC</th></tr></thead><tbody>{}</tbody></table>",
             schedule.time_zone,
             format_html_join(
                 "",
-                "<tr><td>{}</td><td>{}</td><td>{}</td></tr>",
-                ((in_zone(slot.at, slot.zone), in_zone(slot.at, UTC), "; ".join(slot.notes)) for slot in slots),
+                "<tr><td>{}</td><td>{}</td></tr>",
+                zip(local, (in_zone(slot.at, UTC) for slot in slots), strict=True),
             ),
         )
 

@@ -23,6 +23,7 @@ from scheduler import access, audit, programs
 from scheduler.argument_fields import ArgumentsField, KnownForm, known_form
 from scheduler.conf import scheduler_settings
 from scheduler.models import AuditEntry, OutputFile, Poller, Run, Schedule, Task
+from scheduler.templatetags.scheduler_display import status_word
 
 from .access_page import access_page
 from .base import SchedulerAdmin, in_current_zone, is_anybody
@@ -236,6 +237,7 @@ class TaskAdmin(SchedulerAdmin):
     list_filter = ("enabled", "environment", "group", "priority", ("owner", admin.RelatedOnlyFieldListFilter))
     list_select_related = ("owner",)
     search_fields = ("name", "description", "program_root", "program_path")
+    show_full_result_count = False  # beside that of what was found, which is counted anyway
     ordering = ("name",)
     actions = ("run_now", "enable", "disable", "pause_selected", "resume_selected", "delete_selected")
     action_form = PauseActionForm
@@ -300,7 +302,7 @@ class TaskAdmin(SchedulerAdmin):
             return "-"
         at = run.finished_at or run.started_at or run.due_at
         return format_html(
-            '<a href="{}">{}</a> {}', run.get_absolute_url(), run.get_status_display(), in_current_zone(at)
+            '<a href="{}">{}</a> {}', run.get_absolute_url(), status_word(run.status), in_current_zone(at)
         )
 
     # The form
@@ -549,7 +551,8 @@ def _add_last_and_next(tasks: Iterable[Task]) -> None:
         .annotate(newest=Subquery(started.values("pk")[:1]), due=Subquery(waiting.values("due_at")[:1]))
         .values_list("pk", "newest", "due")
     }
-    runs = Run.objects.in_bulk([newest for newest, _due in rows.values() if newest is not None])
+    shown = Run.objects.only("status", "due_at", "started_at", "finished_at")
+    runs = shown.in_bulk([newest for newest, _due in rows.values() if newest is not None])
     for task in tasks:
         newest, due = rows.get(task.pk, (None, None))
         task.newest_run = runs.get(newest)  # type: ignore[attr-defined]

@@ -16,6 +16,7 @@ else:
     from unfold.admin import ModelAdmin, StackedInline, TabularInline
     from unfold.forms import ActionForm
 
-__all__ = ["STYLES", "ActionForm", "ModelAdmin", "StackedInline", "TabularInline"]
+__all__ = ["IS_UNFOLD", "STYLES", "ActionForm", "ModelAdmin", "StackedInline", "TabularInline"]
 
-STYLES = {"all": ["scheduler/admin.css", *(["scheduler/unfold.css"] if apps.is_installed("unfold") else [])]}
+IS_UNFOLD = apps.is_installed("unfold")
+STYLES = {"all": ["scheduler/admin.css", *(["scheduler/unfold.css"] if IS_UNFOLD else [])]}

@@ -78,12 +78,14 @@ def _tables(request: HttpRequest, task: Task | None, now: datetime) -> dict[str,
         query["task"] = str(task.pk)
     pollers = list(Poller.objects.alive(now))
     page = _finished(request, selection) if chosen.get("status", Status.COMPLETED) in FINISHED else _Finished()
+    in_progress = selection.runs.processing().order_by("claimed_at", "id")
+    queued = selection.runs.queued().order_by("due_at", "id")
     running = upcoming = None
     if page.is_newest and chosen.get("status") in {None, Status.PROCESSING}:
-        running = _Part.of(selection.runs.processing().order_by("claimed_at", "id"), RUNNING_AT_MOST)
+        running = _Part.of(in_progress, RUNNING_AT_MOST)
     if page.is_newest and chosen.get("status") in {None, Status.QUEUED}:
         limit = QUEUED_AT_MOST if "status" in chosen else NEXT_AT_MOST
-        upcoming = _Part.of(selection.runs.queued().order_by("due_at", "id"), limit)
+        upcoming = _Part.of(queued, limit)
 
     # Which runs it is has been asked; what they look like is joined once, for these only.
     ids = [*page.ids, *(running.ids if running else ()), *(upcoming.ids if upcoming else ())]
@@ -124,12 +126,8 @@ def _tables(request: HttpRequest, task: Task | None, now: datetime) -> dict[str,
         **notices(user, task),
         "health": {
             "pollers": len(pollers),
-            "processing": _count(running, section(running), selection.runs.processing()),
-            "waiting": _count(
-                upcoming,
-                [row for row in section(upcoming) or () if row.waits],
-                selection.runs.queued().filter(due_at__lte=now),
-            ),
+            "processing": _count(running, section(running), in_progress),
+            "waiting": _waiting(upcoming, section(upcoming), queued.filter(due_at__lte=now)),
             "limit": COUNTED_AT_MOST,
         },
     }
@@ -150,10 +148,21 @@ class _Part:
 
 
 def _count(part: _Part | None, shown: list[Row] | None, runs: RunQuerySet) -> int:
-    """How many there are, for which nobody is asked when all are shown; what is beyond a limit is not counted."""
+    """How many there are, for which nobody is asked when all are shown; what is beyond a limit is not counted.
+
+    In their order: by its index they are few, whoever's they are, while the tasks of somebody may be thousands.
+    """
     if part is not None and part.limit is None:
         return len(shown or ())
-    return runs.order_by()[: COUNTED_AT_MOST + 1].count()
+    return runs[: COUNTED_AT_MOST + 1].count()
+
+
+def _waiting(part: _Part | None, shown: list[Row] | None, due: RunQuerySet) -> int:
+    """``_count`` of those that are due, which come first: when not all that are shown are due, no other one is."""
+    waiting = [row for row in shown or () if row.waits]
+    if part is not None and shown and len(waiting) < len(shown):
+        return len(waiting)
+    return _count(part, waiting, due)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from django.db.models import Exists
+
 from scheduler import access
-from scheduler.models import Schedule, SchedulerState
+from scheduler.models import Alarm, Schedule, SchedulerState, Task
+from scheduler.prepared import Prepared
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,7 +17,6 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
     from django.db.models import QuerySet
 
-    from scheduler.models import Alarm, Task
     from scheduler.models.alarm import AlarmQuerySet
 
 PAUSES_AT_MOST = 10
@@ -26,11 +28,19 @@ def notices(user: User, task: Task | None) -> dict[str, Any]:
     tasks: QuerySet[Task] = access.visible_tasks(user)
     if task is not None:
         tasks = tasks.filter(pk=task.pk)
-    paused_tasks = list(tasks.filter(paused_at__isnull=False).order_by("-paused_at")[: PAUSES_AT_MOST + 1])
-    schedules = Schedule.objects.filter(task__in=tasks, paused_at__isnull=False).order_by("-paused_at")
-    paused_schedules = list(schedules.select_related("task", "recurrence")[: PAUSES_AT_MOST + 1])
-    found = with_related(access.visible_alarms(user).open())
-    alarms = list((found if task is None else found.filter(task=task))[: ALARMS_AT_MOST + 1])
+    # Mostly there is none, of anybody's, and then it is not asked which of them this person may see.
+    task_paused, schedule_paused, alarm_open = _ANY.first(Task) or (False, False, False)
+    paused_tasks: list[Task] = []
+    paused_schedules: list[Schedule] = []
+    alarms: list[Alarm] = []
+    if task_paused:
+        paused_tasks += tasks.filter(paused_at__isnull=False).order_by("-paused_at")[: PAUSES_AT_MOST + 1]
+    if schedule_paused:
+        schedules = Schedule.objects.paused().filter(task__in=tasks).order_by("-paused_at")
+        paused_schedules += schedules.select_related("task", "recurrence")[: PAUSES_AT_MOST + 1]
+    if alarm_open:
+        found = with_related(access.visible_alarms(user).open())
+        alarms += (found if task is None else found.filter(task=task))[: ALARMS_AT_MOST + 1]
     paused = SchedulerState.paused()
     return {
         "paused": paused,
@@ -41,6 +51,14 @@ def notices(user: User, task: Task | None) -> dict[str, Any]:
         "alarms": alarm_rows(user, alarms[:ALARMS_AT_MOST]),
         "more_alarms": len(alarms) > ALARMS_AT_MOST,
     }
+
+
+def _any() -> QuerySet[Any, Any]:
+    paused = Task.objects.filter(paused_at__isnull=False), Schedule.objects.paused(), Alarm.objects.open()
+    return Task.objects.order_by().values_list(*map(Exists, paused))[:1]
+
+
+_ANY = Prepared(_any)
 
 
 @dataclass(frozen=True, slots=True)

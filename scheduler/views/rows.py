@@ -15,6 +15,7 @@ from django.utils.translation import gettext
 from scheduler import access
 from scheduler.models import OutputFile, Poller, ProcessSample, Run
 from scheduler.states import Status
+from scheduler.templatetags.scheduler_display import status_word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -43,6 +44,11 @@ class Row:
     """How the last runs of its task went, where the page shows it."""
     sample: ProcessSample | None = None
     """What its processes used when they were last looked at."""
+
+    @property
+    def status(self) -> str:
+        """Its status in the current language."""
+        return status_word(self.run.status)
 
     @property
     def may_stop(self) -> bool:

@@ -21,7 +21,7 @@ from . import keyset
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
-    from django.db.models import QuerySet
+    from django.db.models import Expression, QuerySet
 
     from scheduler.models.run import RunQuerySet
 
@@ -97,8 +97,12 @@ class Selection:
         runs = _matching(Run.objects.all(), chosen, task)
         if not narrowed and (task is not None or access.can_everywhere(user, "view_task")):
             return cls(runs=runs, of_any_task=runs, tasks=None)
-        ids = tasks.order_by().values_list("pk") if narrowed else access.granted_ids(user, "view_task")
-        few = access.few_of(ids)
+        ids: QuerySet[Any] | Expression = access.granted_ids(user, "view_task")
+        if narrowed:
+            ids = tasks.order_by().values_list("pk")
+            few = access.few_of(ids)
+        else:
+            few = access.few_granted(user, "view_task")
         if few is not None:
             found = Task.objects.filter(pk__in=few)
             return cls(runs=runs.filter(task__in=few), of_any_task=runs, tasks=found, few=True)

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import textwrap
 import time
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ from scheduler.poller import PollerDaemon
 from scheduler.supervisor import folder as protocol
 from scheduler.supervisor import processes
 from scheduler.supervisor.supervise import end_strays
+from tests.browser.looking import FULL, Look
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 60.0
+WALKED = [Look("wide", "light"), Look("narrow", "dark")]
 
 # Appends its run to a file, so that starts are counted; then works until it is told to end.
 WORK = """
@@ -53,6 +56,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.processes)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test with a look has one of two, always the same one; in a full run it has both, one after the other."""
+    if "look" in metafunc.fixturenames:
+        turn = zlib.crc32(metafunc.function.__name__.encode()) % 2
+        metafunc.parametrize("look", WALKED if FULL else [WALKED[turn]], ids=str)
 
 
 def wait_until(condition: Callable[[], Any], what: str) -> Any:

@@ -5,26 +5,25 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from scheduler import outputs
 from scheduler.models import OutputFile, Recurrence, Run, Task
 from scheduler.states import Status
-from tests import servers
 
+from .browsing import PASSWORD, in_browser
 from .conftest import PROJECT, wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-    from .conftest import World
+    from tests.browser.looking import Look
 
-PASSWORD = "a long pass phrase"
+    from .conftest import World
 
 pytestmark = pytest.mark.browser
 
@@ -32,8 +31,6 @@ pytestmark = pytest.mark.browser
 @pytest.fixture
 def samples(world: World, settings: Any, monkeypatch: pytest.MonkeyPatch) -> World:
     """A world with the sample tasks, and a person who can log in."""
-    if servers.program("chromium") is None:
-        (pytest.fail if servers.in_ci() else pytest.skip)("Chromium is not installed: NOT TESTED HERE")
     settings.SCHEDULER = {**settings.SCHEDULER, "PROGRAM_ROOTS": {"programs": PROJECT / "sample_tasks"}}
     monkeypatch.setenv("SCHEDULER_TESTS_PROGRAMS", str(PROJECT / "sample_tasks"))
     world.owner.set_password(PASSWORD)
@@ -53,38 +50,6 @@ def samples(world: World, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Wor
     return world
 
 
-def in_browser(address: str, act: Any, **look: Any) -> list[str]:
-    """Act with a real browser, logged in as olivia, in a thread of its own; what the browser complained about.
-
-    ``look``: what Playwright's ``new_page()`` takes, such as ``viewport`` and ``color_scheme``.
-    """
-
-    def work() -> list[str]:
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(
-                executable_path=str(servers.program("chromium")),
-                args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-            )
-            try:
-                page = browser.new_page(**look)
-                page.set_default_timeout(60_000)
-                expect.set_options(timeout=60_000)
-                said: list[str] = []
-                page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
-                page.on("pageerror", lambda error: said.append(str(error)))
-                page.goto(f"{address}/scheduler/")
-                page.get_by_label("Username").fill("olivia")
-                page.get_by_label("Password").fill(PASSWORD)
-                page.get_by_role("button", name="Log in").click()
-                act(page)
-                return said
-            finally:
-                browser.close()
-
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(work).result()
-
-
 def schedule(page: Page, task: str) -> None:
     page.get_by_role("link", name="Schedule task").click()
     page.locator("[name=task]").select_option(label=task)
@@ -92,7 +57,7 @@ def schedule(page: Page, task: str) -> None:
     page.wait_for_url("**/scheduler/runs/*/")
 
 
-def test_schedule_a_task_see_it_complete_and_download_its_file(samples: World, live_server: Any) -> None:
+def test_schedule_a_task_see_it_complete_and_download_its_file(samples: World, live_server: Any, look: Look) -> None:
     downloaded: dict[str, bytes] = {}
 
     def act(page: Page) -> None:
@@ -104,14 +69,14 @@ def test_schedule_a_task_see_it_complete_and_download_its_file(samples: World, l
         page.goto(f"{live_server.url}/scheduler/")
         expect(page.get_by_role("link", name="machine_report.csv")).to_be_visible()
 
-    assert in_browser(live_server.url, act) == []
+    assert in_browser(live_server.url, act, look) == []
     file = OutputFile.objects.get(name="machine_report.csv")
     assert downloaded == {"machine_report.csv": outputs.file_path(file).read_bytes()}
     assert len(list(csv.reader(io.StringIO(downloaded["machine_report.csv"].decode())))) > 5
     assert Run.objects.get().status == Status.COMPLETED
 
 
-def test_watch_a_run_live_and_stop_it(samples: World, live_server: Any) -> None:
+def test_watch_a_run_live_and_stop_it(samples: World, live_server: Any, look: Look) -> None:
     def act(page: Page) -> None:
         schedule(page, "countdown")
         # No reload: the page follows by itself.
@@ -119,11 +84,11 @@ def test_watch_a_run_live_and_stop_it(samples: World, live_server: Any) -> None:
         page.get_by_role("button", name="Stop").first.click()
         expect(page.get_by_text("Stopped by olivia.").first).to_be_visible()
 
-    assert in_browser(live_server.url, act) == []
+    assert in_browser(live_server.url, act, look) == []
     assert Run.objects.get().status == Status.CANCELLED
 
 
-def test_the_form_shows_its_next_runs_while_one_fills_it_in(samples: World, live_server: Any) -> None:
+def test_the_form_shows_its_next_runs_while_one_fills_it_in(samples: World, live_server: Any, look: Look) -> None:
     Recurrence.objects.create(name="Early", kind="cron", cron="30 2 * * *")
 
     def act(page: Page) -> None:
@@ -139,11 +104,11 @@ def test_the_form_shows_its_next_runs_while_one_fills_it_in(samples: World, live
         page.locator("[name=ends_at]").fill("2080-01-01T00:00")
         expect(page.get_by_text("End: The end is before the anchor")).to_be_visible()
 
-    assert in_browser(live_server.url, act) == []
+    assert in_browser(live_server.url, act, look) == []
     assert not Run.objects.exists()
 
 
-def test_ask_for_a_zip_of_all_files_and_download_it(samples: World, live_server: Any) -> None:
+def test_ask_for_a_zip_of_all_files_and_download_it(samples: World, live_server: Any, look: Look) -> None:
     downloaded: list[bytes] = []
 
     def act(page: Page) -> None:
@@ -154,6 +119,6 @@ def test_ask_for_a_zip_of_all_files_and_download_it(samples: World, live_server:
             page.get_by_role("link", name="Download all (ZIP)").click()
         downloaded.append(Path(download.value.path()).read_bytes())
 
-    assert in_browser(live_server.url, act) == []
+    assert in_browser(live_server.url, act, look) == []
     with zipfile.ZipFile(io.BytesIO(downloaded[0])) as packed:
         assert set(packed.namelist()) == {"machine_report.csv", "machine_report.html"}

@@ -9,10 +9,13 @@ from playwright.sync_api import expect
 
 from scheduler.models import Run, Task
 
-from .test_browser import in_browser, samples
+from .browsing import in_browser
+from .test_browser import samples
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, Route
+
+    from tests.browser.looking import Look
 
     from .conftest import World
 
@@ -22,7 +25,7 @@ pytestmark = pytest.mark.browser
 
 
 def test_the_fields_come_once_the_program_has_answered_and_say_the_same_as_the_line(
-    samples: World, live_server: Any
+    samples: World, live_server: Any, look: Look
 ) -> None:
     def act(page: Page) -> None:
         page.goto(f"{live_server.url}/scheduler/schedule/")
@@ -40,12 +43,12 @@ def test_the_fields_come_once_the_program_has_answered_and_say_the_same_as_the_l
         page.locator("#content form [type=submit]").first.click()
         page.wait_for_url("**/scheduler/runs/*/")
 
-    said = in_browser(live_server.url, act)
+    said = in_browser(live_server.url, act, look)
     assert said == []
     assert Run.objects.get().arguments == ["--processes", "7"]
 
 
-def test_the_admin_has_the_same_fields(samples: World, live_server: Any) -> None:
+def test_the_admin_has_the_same_fields(samples: World, live_server: Any, look: Look) -> None:
     task = Task.objects.get(name="countdown")
 
     def act(page: Page) -> None:
@@ -55,12 +58,14 @@ def test_the_admin_has_the_same_fields(samples: World, live_server: Any) -> None
         page.get_by_role("button", name="Save", exact=True).click()
         page.wait_for_url("**/admin/scheduler/task/")
 
-    assert in_browser(live_server.url, act) == []
+    assert in_browser(live_server.url, act, look) == []
     task.refresh_from_db()
     assert task.arguments == ["20"]
 
 
-def test_a_form_that_is_sent_at_once_waits_for_the_arguments_of_its_task(samples: World, live_server: Any) -> None:
+def test_a_form_that_is_sent_at_once_waits_for_the_arguments_of_its_task(
+    samples: World, live_server: Any, look: Look
+) -> None:
     def act(page: Page) -> None:
         page.goto(f"{live_server.url}/scheduler/schedule/")
         tasks = page.get_by_label("Task", exact=False).first
@@ -75,5 +80,5 @@ def test_a_form_that_is_sent_at_once_waits_for_the_arguments_of_its_task(samples
         page.unroute("**/arguments/")
         page.wait_for_url("**/scheduler/runs/*/")
 
-    assert in_browser(live_server.url, act) == []
+    assert in_browser(live_server.url, act, look) == []
     assert Run.objects.get().task.name == "countdown"

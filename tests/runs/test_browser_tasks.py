@@ -12,10 +12,13 @@ from playwright.sync_api import expect
 from scheduler.models import Run, Task
 from scheduler.states import Reason, Status
 
-from .test_browser import in_browser, samples
+from .browsing import in_browser
+from .test_browser import samples
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
+
+    from tests.browser.looking import Look
 
     from .conftest import World
 
@@ -44,7 +47,9 @@ def past(samples: World) -> Run:
     return run
 
 
-def test_from_a_task_to_its_run_by_the_keyboard_and_back(samples: World, past: Run, live_server: Any) -> None:
+def test_from_a_task_to_its_run_by_the_keyboard_and_back(
+    samples: World, past: Run, live_server: Any, look: Look
+) -> None:
     def act(page: Page) -> None:
         page.get_by_role("link", name="countdown").first.click()
         page.wait_for_url("**/scheduler/tasks/*/")
@@ -60,26 +65,23 @@ def test_from_a_task_to_its_run_by_the_keyboard_and_back(samples: World, past: R
         page.locator("#run-now").click()
         page.wait_for_url("**/scheduler/runs/*/")
 
-    assert in_browser(live_server.url, act) == []
+    assert in_browser(live_server.url, act, look) == []
     assert Run.objects.count() == 3
 
 
-@pytest.mark.parametrize("width", [360, 1280])
 def test_a_day_is_seen_at_a_glance_and_its_runs_are_links(
-    samples: World, past: Run, live_server: Any, width: int
+    samples: World, past: Run, live_server: Any, look: Look
 ) -> None:
     def act(page: Page) -> None:
-        page.set_viewport_size({"width": width, "height": 700})
         page.get_by_role("link", name="Timeline").click()
         day = timezone.localdate(past.started_at).isoformat()
         page.get_by_label("Day", exact=True).fill(day)
         page.get_by_role("button", name="Show").click()
         page.wait_for_url(f"**/timeline/?day={day}*")
-        # What is wide scrolls inside; the page itself does not.
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
         page.get_by_role("link", name="By host").click()
+        # What is wide scrolls inside; the page itself does not.
         chart = page.locator(".day-chart")
-        assert chart.evaluate("each => each.scrollWidth > each.clientWidth") == (width == 360)
+        assert chart.evaluate("each => each.scrollWidth > each.clientWidth") == (look.width == "narrow")
         bar = page.locator(f".lane-bars a[href='/scheduler/runs/{past.pk}/']")
         expect(bar.locator("rect")).to_be_in_viewport()
         expect(bar.locator("rect")).to_be_visible()
@@ -87,4 +89,4 @@ def test_a_day_is_seen_at_a_glance_and_its_runs_are_links(
         page.get_by_role("link", name=f"#{past.pk}", exact=True).click()
         page.wait_for_url(f"**/scheduler/runs/{past.pk}/")
 
-    assert in_browser(live_server.url, act) == []
+    assert in_browser(live_server.url, act, look) == []

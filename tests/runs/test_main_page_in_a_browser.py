@@ -16,9 +16,9 @@ from playwright.sync_api import expect
 from scheduler.models import Poller, Run, Task
 from scheduler.states import Reason, Status
 from scheduler.views import main
-from tests import servers
+from tests.browser.looking import WIDER, Look
 
-from .test_browser import PASSWORD, in_browser
+from .browsing import PASSWORD, in_browser
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,16 +27,13 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
-WIDE = {"viewport": {"width": 1280, "height": 800}, "color_scheme": "light"}
-NARROW = {"viewport": {"width": 360, "height": 740}, "color_scheme": "dark"}
-LOOKS = pytest.mark.parametrize("look", [WIDE, NARROW], ids=["wide and light", "narrow and dark"])
+
+WITH_KEYBOARD = Look("wide", "dark")  # a telephone has no button for the list of its keys
 
 
 @pytest.fixture
 def task() -> Task:
     """A task of olivia's, who can log in; a poller is up."""
-    if servers.program("chromium") is None:
-        (pytest.fail if servers.in_ci() else pytest.skip)("Chromium is not installed: NOT TESTED HERE")
     olivia = User.objects.create_user("olivia", password=PASSWORD, is_staff=True)
     now = timezone.now()
     values: dict[str, Any] = {"pid": 1, "boot_id": "", "start_ticks": 1, "version": "0", "capacity": 4}
@@ -92,15 +89,7 @@ def end(run: Run) -> None:
     Run.objects.transition(run.pk, to=Status.FAILED, token="t", **values)
 
 
-def fits(page: Page) -> bool:
-    """Nothing makes the page itself wider than the window."""
-    return bool(page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"))
-
-
-@LOOKS
-def test_a_row_changes_in_place_and_moves_when_its_run_has_ended(
-    task: Task, live_server: Any, look: dict[str, Any]
-) -> None:
+def test_a_row_changes_in_place_and_moves_when_its_run_has_ended(task: Task, live_server: Any, look: Look) -> None:
     run = running(task)
 
     def act(page: Page) -> None:
@@ -111,7 +100,7 @@ def test_a_row_changes_in_place_and_moves_when_its_run_has_ended(
         expect(row).to_contain_text("Half way")
         expect(row.get_by_role("progressbar")).to_have_attribute("value", "50")
         assert page.evaluate(f"document.getElementById('run-{run.pk}').marked") is True
-        assert fits(page)
+        assert page.evaluate(WIDER) == []
         # The button that has the focus goes; the focus stays with the run.
         row.get_by_role("button", name="Stop").focus()
         meanwhile(lambda: end(run))
@@ -119,12 +108,11 @@ def test_a_row_changes_in_place_and_moves_when_its_run_has_ended(
         expect(page.locator(f"#run-{run.pk}-link")).to_be_focused()
         expect(page.locator("[data-announce]")).to_have_text(f"Nightly report #{run.pk}: failed")
 
-    assert in_browser(live_server.url, act, **look) == []
+    assert in_browser(live_server.url, act, look) == []
 
 
-@LOOKS
 def test_runs_are_filtered_and_paged_by_addresses_that_say_so(
-    task: Task, live_server: Any, look: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    task: Task, live_server: Any, look: Look, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(main, "FINISHED_A_PAGE", 5)
     mails = make_task("Weekly mail", task.owner)
@@ -142,7 +130,7 @@ def test_runs_are_filtered_and_paged_by_addresses_that_say_so(
         page.wait_for_url("**/scheduler/?status=failed")
         expect(rows).to_have_count(1)
         expect(rows).to_have_attribute("id", f"run-{failed.pk}")
-        assert fits(page)
+        assert page.evaluate(WIDER) == []
         page.reload()
         expect(page.get_by_label("Status")).to_have_value("failed")
         page.get_by_role("link", name="Clear").click()
@@ -156,12 +144,12 @@ def test_runs_are_filtered_and_paged_by_addresses_that_say_so(
         expect(page.get_by_text("Nothing that has finished matches the filter.")).to_be_visible()
         # What is filtered by is shown.
         expect(page.get_by_label("Owner")).to_be_visible()
-        assert fits(page)
+        assert page.evaluate(WIDER) == []
 
-    assert in_browser(live_server.url, act, **look) == []
+    assert in_browser(live_server.url, act, look) == []
 
 
-def test_the_page_says_when_it_has_lost_the_server_and_finds_it_again(task: Task, live_server: Any) -> None:
+def test_the_page_says_when_it_has_lost_the_server_and_finds_it_again(task: Task, live_server: Any, look: Look) -> None:
     run = running(task)
 
     def act(page: Page) -> None:
@@ -172,11 +160,11 @@ def test_the_page_says_when_it_has_lost_the_server_and_finds_it_again(task: Task
         page.unroute("**/scheduler/?fragment=1")
         expect(lost).to_be_hidden()
 
-    said = in_browser(live_server.url, act)
+    said = in_browser(live_server.url, act, look)
     assert all("ERR_FAILED" in text for text in said)
 
 
-def test_elapsed_time_and_countdown_go_on_without_the_server(task: Task, live_server: Any) -> None:
+def test_elapsed_time_and_countdown_go_on_without_the_server(task: Task, live_server: Any, look: Look) -> None:
     run = running(task)
     now = timezone.now()
     queued = Run.objects.create(task=task, queued_at=now, due_at=now + timedelta(minutes=30), ready_at=now)
@@ -189,7 +177,7 @@ def test_elapsed_time_and_countdown_go_on_without_the_server(task: Task, live_se
         expect(shown).to_contain_text("29 min")
         expect(page.locator(f"#run-{run.pk} [data-since]")).to_contain_text(" s")
 
-    in_browser(live_server.url, act)
+    in_browser(live_server.url, act, look)
 
 
 def test_the_keyboard_reaches_everything_that_the_list_of_shortcuts_names(task: Task, live_server: Any) -> None:
@@ -228,7 +216,7 @@ def test_the_keyboard_reaches_everything_that_the_list_of_shortcuts_names(task: 
         page.keyboard.press("s")
         page.wait_for_url("**/scheduler/schedule/")
 
-    assert in_browser(live_server.url, act) == []
+    assert in_browser(live_server.url, act, WITH_KEYBOARD) == []
 
 
 def test_shortcuts_can_be_turned_off(task: Task, live_server: Any) -> None:
@@ -245,11 +233,11 @@ def test_shortcuts_can_be_turned_off(task: Task, live_server: Any) -> None:
         page.get_by_role("button", name="Keyboard shortcuts").click()
         expect(page.get_by_label("Use these keys")).not_to_be_checked()
 
-    assert in_browser(live_server.url, act) == []
+    assert in_browser(live_server.url, act, WITH_KEYBOARD) == []
 
 
 def test_without_javascript_the_filter_and_the_pages_work(
-    task: Task, live_server: Any, monkeypatch: pytest.MonkeyPatch
+    task: Task, live_server: Any, look: Look, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(main, "FINISHED_A_PAGE", 1)
     ended(task, 2)
@@ -262,4 +250,4 @@ def test_without_javascript_the_filter_and_the_pages_work(
         expect(page.locator("#finished tbody tr")).to_have_attribute("id", f"run-{failed.pk}")
         expect(page.get_by_role("button", name="Keyboard shortcuts")).to_be_hidden()
 
-    assert in_browser(live_server.url, act, java_script_enabled=False) == []
+    assert in_browser(live_server.url, act, look, javascript=False) == []
