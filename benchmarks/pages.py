@@ -180,6 +180,7 @@ def _pages(runs: int, tasks: int) -> dict[str, str]:
         "main page, one task": f"/scheduler/?task={last_task}",
         "main page, half a year back": f"/scheduler/?before={_position(runs // 2)}",
         "run page": f"/scheduler/runs/{seen_run}/",
+        "timeline, 1,000 runs": f"/scheduler/timeline/?day={datetime.now(UTC).date() - timedelta(days=1)}",
         "admin: runs": "/admin/scheduler/run/",
         "admin: runs that failed": "/admin/scheduler/run/?status__exact=failed",
         "admin: runs of a task": f"/admin/scheduler/run/?task__id__exact={last_task}",
@@ -250,6 +251,7 @@ def _report(options: argparse.Namespace) -> None:
     print(f"| ms / of processor (queries) | {' | '.join(people)} |")
     print(f"|---|{'--:|' * len(people)}")
     with override_settings(ALLOWED_HOSTS=["testserver"]):
+        _measure(User.objects.get(username="admin"), "/scheduler/", options.times)  # what a new process does once
         for page, url in _pages(options.runs, options.tasks).items():
             if options.only not in page:
                 continue

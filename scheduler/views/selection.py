@@ -31,7 +31,7 @@ ANY = ("", _("any"))
 NEWEST_FIRST = ("-finished_at", "-id")
 OLDEST_FIRST = ("finished_at", "id")
 # How many of the newest finished runs are looked at, of whatever task, before it is asked task by task.
-WALKED_AT_MOST = 5_000
+WALKED_AT_MOST = 10_000
 
 
 # Time zones move a day, and there is none after the last one.
