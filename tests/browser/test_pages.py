@@ -183,7 +183,7 @@ ACTS: dict[str, tuple[Any, str]] = {
 }
 
 
-@looked_at(ACTS, skip=1)
+@looked_at(ACTS)
 def test_nothing_is_wrong_after_somebody_did_something(chromium: Chromium, rows: Rows, page: str, look: Look) -> None:
     prepare, path = ACTS[page]
     assert problems(chromium, rows.admin, path.format(**rows.ids), look, prepare=prepare) == []

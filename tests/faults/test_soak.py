@@ -6,6 +6,8 @@ import os
 import random
 from typing import TYPE_CHECKING
 
+from django.db import connection
+
 from scheduler import outputs
 from tests import servers
 
@@ -14,7 +16,8 @@ from .soaking import Soak
 if TYPE_CHECKING:
     from tests.runs.conftest import World
 
-RUNS = 500 if servers.in_ci() or os.environ.get("SCHEDULER_TESTS_FULL") else 100
+IS_LONG = os.environ.get("SCHEDULER_TESTS_FULL") or (servers.in_ci() and connection.vendor == "sqlite")
+RUNS = 500 if IS_LONG else 100
 
 
 def test_nothing_is_lost_nothing_is_started_twice_no_status_is_wrong_and_no_process_is_left(world: World) -> None:
