@@ -8,13 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 from django.utils import timezone
 
 from scheduler.models import Poller, Recurrence, Run, Task
 from scheduler.states import FINISHED, Reason, Status
+from tests import servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What pages look like and do in a browser is up to no database: on PostgreSQL only a full run has these tests."""
+    if connection.vendor == "sqlite" or servers.in_full_run():
+        return
+    left_out = [item for item in items if "look" in getattr(item, "fixturenames", ())]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
+
 
 # People: each with a name that says what they may do with `task`.
 

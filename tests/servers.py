@@ -25,6 +25,11 @@ def in_ci() -> bool:
     return os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 
 
+def in_full_run() -> bool:
+    """``tests/run --full``: there, the long versions of tests are run."""
+    return bool(os.environ.get("SCHEDULER_TESTS_FULL"))
+
+
 def program(name: str) -> Path | None:
     """A server's program; Debian keeps some where a user's PATH does not look."""
     found = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]))

@@ -6,7 +6,6 @@ differ, and the machine's is set back and forth by an hour, through the night in
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from scheduler.executors.local import LocalExecutor
 from scheduler.models import Recurrence, Run, Schedule, Task
 from scheduler.poller import PollerDaemon
 from scheduler.states import Status
+from tests import servers
 from tests.chain import at, end
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ POLICIES = st.fixed_dictionaries(
 )
 OVERLAPS = st.sampled_from(Task.Overlap.values)
 SCHEDULES = st.lists(st.tuples(st.sampled_from(RULES), POLICIES), min_size=2, max_size=3)
-EXAMPLES = 200 if os.environ.get("SCHEDULER_TESTS_FULL") else 15
+EXAMPLES = 200 if servers.in_full_run() else 15
 
 
 class AnyOrder(RuleBasedStateMachine):

@@ -10,24 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.conf import settings
 from django.core.management import call_command
-from django.db import connection, connections
+from django.db import connections
 from django.test import override_settings
 from pytest_django.live_server_helper import LiveServer
 
-from .looking import FULL, Chromium
+from .looking import Chromium
 from .rows import Rows, make_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """How a page looks is up to no database: on PostgreSQL they are left out, unless the run is a full one."""
-    if connection.vendor == "sqlite" or FULL:
-        return
-    left_out = [item for item in items if Path(__file__).parent in item.path.parents]
-    items[:] = [item for item in items if item not in left_out]
-    config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture(scope="module")

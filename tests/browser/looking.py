@@ -1,6 +1,6 @@
 """A page looked at as people with various screens and eyes would: what is wrong with it, as lines of text.
 
-A page is opened wide, light and in English, or narrow, dark and in German, page by page in turn; with
+Every third page is opened wide, light and in English, or narrow, dark and in German, in turn; with
 ``tests/run --full`` each page in both, and in what lies between them. Looked for are violations of axe-core (WCAG 2 A
 and AA, best practices), complaints of the browser (errors of scripts, what the Content-Security-Policy refused,
 requests that failed), a page that scrolls sideways, and controls that do not show that they have the focus.
@@ -8,7 +8,6 @@ requests that failed), a page that scrolls sideways, and controls that do not sh
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeVar
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PATIENCE = 30_000  # ms
-FULL = bool(os.environ.get("SCHEDULER_TESTS_FULL"))
+FULL = servers.in_full_run()
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
@@ -59,9 +58,9 @@ LOOKS = [Look("wide", "light"), Look("narrow", "dark", "de")]
 ALL_LOOKS = [*LOOKS, Look("wide", "dark", "de"), Look("narrow", "light")]
 
 
-def looked_at(pages: Iterable[str], *, skip: int = 0) -> pytest.MarkDecorator:
+def looked_at(pages: Iterable[str]) -> pytest.MarkDecorator:
     """The parameters of a test: each page in all looks in a full run; else every third page, in one of them in turn."""
-    turns = ((page, turn) for turn, page in enumerate(pages, skip) if FULL or turn % 3 == 0)
+    turns = ((page, turn) for turn, page in enumerate(pages) if FULL or turn % 3 == 0)
     chosen = ((page, ALL_LOOKS if FULL else [LOOKS[turn % 2]]) for page, turn in turns)
     return pytest.mark.parametrize(
         ("page", "look"), [pytest.param(page, look, id=f"{page} {look}") for page, looks in chosen for look in looks]

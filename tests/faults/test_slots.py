@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections import Counter
@@ -18,6 +17,7 @@ from django.utils import timezone
 
 from scheduler.models import Recurrence, Run, Schedule, Task
 from scheduler.states import Reason, Status
+from tests import servers
 
 from .conftest import start_poller
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from tests.runs.conftest import World
 
-SLOTS = 1000 if os.environ.get("SCHEDULER_TESTS_FULL") else 60
+SLOTS = 1000 if servers.in_full_run() else 60
 SLOTS_OF_A_SCHEDULE = 10
 OPEN = 40  # new schedules come up as long as fewer slots than this are open, so that pollers die while they decide, too
 POLLERS = 3

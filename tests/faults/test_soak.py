@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from .soaking import Soak
 if TYPE_CHECKING:
     from tests.runs.conftest import World
 
-IS_LONG = os.environ.get("SCHEDULER_TESTS_FULL") or (servers.in_ci() and connection.vendor == "sqlite")
+IS_LONG = servers.in_full_run() or (servers.in_ci() and connection.vendor == "sqlite")
 RUNS = 500 if IS_LONG else 100
 
 

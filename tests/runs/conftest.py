@@ -52,20 +52,10 @@ WORK = """
     """
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if _is_here(item):
+        if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.processes)
-    if connection.vendor == "sqlite" or FULL:
-        return
-    # What a page does in a browser is up to no database.
-    left_out = [item for item in items if "look" in getattr(item, "fixturenames", ()) and _is_here(item)]
-    items[:] = [item for item in items if item not in left_out]
-    config.hook.pytest_deselected(items=left_out)
-
-
-def _is_here(item: pytest.Item) -> bool:
-    return Path(__file__).parent in item.path.parents
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
